@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from otel_stage.checksum import Facts, Hasher, Pending, hash_many, look, survey
@@ -42,7 +43,6 @@ class Artifacts:
 
     def __init__(self, base: str, algorithm: str, said: Said, warn: Warn) -> None:
         self._base = base + "/"
-        self._real_base: str | None = None
         self._algorithm = algorithm
         self._said = said
         self._warn = warn
@@ -62,13 +62,18 @@ class Artifacts:
         Returns:
             The absolute path.
         """
-        text = os.fsdecode(path)
+        text = os.fspath(path)
+        if type(text) is not str:
+            text = os.fsdecode(text)
         if not text:
             raise ValueError("an empty path names nothing")
-        absolute = os.path.abspath(text)
+        # abspath costs a microsecond, and most paths are what it would give.
+        plain = text[0] == "/" == os.sep and text[-1] != "/" and "//" not in text and "/." not in text
+        absolute = text if plain else os.path.abspath(text)
         facts = look(absolute)
-        said = kind if type(kind) is str else jsonable(kind)
-        record: dict[str, Any] = {"type": said, "path": self.recorded(absolute)}
+        mask = redactor()
+        said = mask.text(kind) if type(kind) is str else jsonable(kind)
+        record: dict[str, Any] = {"type": said, "path": mask.text(self.recorded(absolute))}
         pending = None
         if facts.kind == "file":
             record["size_bytes"] = facts.size
@@ -85,14 +90,14 @@ class Artifacts:
         if extra:
             record.update(redactor().mapping(extra))
         if facts.link_target is not None:
-            record["link_target"] = jsonable(facts.link_target)
+            record["link_target"] = mask.text(jsonable(facts.link_target))
         self._roles[role][record["path"]] = _Tracked(absolute, record, facts, pending)
         self._said(role, record)
         return absolute
 
     def knows(self, role: str, path: Any) -> bool:
         """Whether a path is tracked in that role already."""
-        return self.recorded(os.path.abspath(os.fsdecode(path))) in self._roles[role]
+        return redactor().text(self.recorded(os.path.abspath(os.fsdecode(path)))) in self._roles[role]
 
     def recorded(self, absolute: str) -> str:
         """A path as manifests have it: relative inside the job directory, '/'-separated."""
@@ -101,9 +106,7 @@ class Artifacts:
         inside = absolute.removeprefix(self._base)
         if inside is absolute or inside == absolute:
             # The job directory may lie behind a link, and the current directory never does.
-            if self._real_base is None:
-                self._real_base = os.path.realpath(self._base) + "/"
-            inside = absolute.removeprefix(self._real_base)
+            inside = absolute.removeprefix(_real(self._base))
         absolute = inside
         if not absolute.isascii():
             shown: str = jsonable(absolute)
@@ -194,7 +197,7 @@ class Artifacts:
             if not facts.exists:
                 record["exists"] = False
         if facts.link_target is not None:
-            record["link_target"] = jsonable(facts.link_target)
+            record["link_target"] = redactor().text(jsonable(facts.link_target))
         if role == "intermediate":
             self._say_again(role, tracked, record)
         return record, facts
@@ -243,6 +246,11 @@ class Artifacts:
                 break
             shown.append(record)
         return len(records), total, shown
+
+
+@cache
+def _real(folder: str) -> str:
+    return os.path.realpath(folder) + "/"
 
 
 def _missing(facts: Facts) -> str:

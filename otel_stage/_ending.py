@@ -67,7 +67,7 @@ def _exit(exc: SystemExit) -> Ending:
 
 
 def error_record(exc: BaseException, message: str | None = None) -> dict[str, Any]:
-    """Message, type and traceback of an exception, bounded."""
+    """Message, type and traceback of an exception, bounded, secrets masked."""
     record = {"message": (message if message is not None else _text(exc)) or type(exc).__name__, "type": _type_of(exc)}
     try:
         if getattr(exc, "_otel_stage_plain", False):
@@ -79,7 +79,7 @@ def error_record(exc: BaseException, message: str | None = None) -> dict[str, An
         half = _LONGEST_TRACEBACK // 2
         text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
     if text:
-        record["traceback"] = text if text.isascii() else jsonable(text)
+        record["traceback"] = redactor().text(text if text.isascii() else str(jsonable(text)))
     return record
 
 
@@ -88,7 +88,7 @@ def _text(exc: BaseException) -> str:
         text = str(exc)
     except Exception:
         return "(no message: __str__ of the exception raised)"
-    return text if text.isascii() else str(jsonable(text))
+    return redactor().text(text if text.isascii() else str(jsonable(text)))
 
 
 def _type_of(exc: BaseException) -> str:
@@ -102,15 +102,14 @@ def result_word(ending: Ending) -> str:
 
 
 def mark_span(span: Span, ending: Ending) -> None:
-    """Put status, `error.type` and `exception.*` of an ending on a span, secrets masked."""
+    """Put status, `error.type` and `exception.*` of an ending on a span."""
     if ending.status not in SPAN_ERROR_STATUSES:
         return
-    mask = redactor().text
-    span.set_status(Status(StatusCode.ERROR, mask(ending.reason)))
+    span.set_status(Status(StatusCode.ERROR, ending.reason))
     span.set_attribute(ERROR_TYPE, ending.error_type or ending.status)
     if ending.error is not None:
-        fields = {EXCEPTION_TYPE: ending.error.get("type", ""), EXCEPTION_MESSAGE: mask(ending.error["message"])}
+        fields = {EXCEPTION_TYPE: ending.error.get("type", ""), EXCEPTION_MESSAGE: ending.error["message"]}
         if ending.error.get("traceback"):
-            fields[EXCEPTION_STACKTRACE] = mask(ending.error["traceback"])
+            fields[EXCEPTION_STACKTRACE] = ending.error["traceback"]
         span.set_attributes(fields)
         span.add_event("exception", fields)

@@ -61,7 +61,6 @@ def open_stage(stage: Stage) -> None:
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "stage": stage._name,
-        "key": stage._key,
         "id": stage._ident,
         "stage_number": stage._number,
         "run_id": run.run_id,
@@ -77,6 +76,8 @@ def open_stage(stage: Stage) -> None:
         },
         "environment": quick_facts() if run.settings.facts else {},
     }
+    if stage._key is not None:
+        fields["key"] = stage._key
     code = stage._code or (script_identity() if run.settings.facts else None)
     if code:
         fields["code"] = code

@@ -8,7 +8,6 @@ from opentelemetry.trace import Span
 
 from otel_stage._ending import Ending, result_word
 from otel_stage.manifest import encode
-from otel_stage.redact import redactor
 from otel_stage.semconv import (
     CICD_PIPELINE_NAME,
     CICD_PIPELINE_RUN_ID,
@@ -87,7 +86,7 @@ def set_end_attributes(stage: Stage, span: Span, ending: Ending, resources: dict
         STAGE_ERROR_COUNT: stage._counts["error"],
     }
     if ending.reason:
-        attributes[STAGE_REASON] = redactor().text(ending.reason)
+        attributes[STAGE_REASON] = ending.reason
     for role in ROLES:
         count, size, shown = stage._artifacts.summary(role, _MOST_FILES, _MOST_BYTES)
         if count:

@@ -160,7 +160,7 @@ class Stage(StageCore):
             from otel_stage._ending import error_record
 
             record = {} if exception is None else error_record(exception)
-            record["message"] = plain_text(message)
+            record["message"] = redactor().text(plain_text(message))
             self._counts["error"] += 1
             self._say(EVENT_ERROR, record, ERROR)
         except Exception as err:
@@ -171,13 +171,13 @@ class Stage(StageCore):
         if self._silent():
             return
         try:
-            self._say(EVENT_RESOURCE, {"resources": jsonable({**(mapping or {}), **values})})
+            self._say(EVENT_RESOURCE, {"resources": redactor().mapping(jsonable({**(mapping or {}), **values}))})
         except Exception as err:
             self._trouble("resources", err)
 
     def skip(self, reason: str) -> None:
         """Mark the stage as skipped; the block goes on, and user code leaves as it likes."""
-        self._skipped = plain_text(reason)
+        self._skipped = redactor().text(plain_text(reason))
 
     def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
         """Run a program as a child span; its output lines go to stage.log.

@@ -16,6 +16,7 @@ from otel_stage._sdk import emit, severity
 from otel_stage._stage_logger import text_of
 from otel_stage.jobdir import Place, stage_id
 from otel_stage.manifest import event_line, jsonable, now_ns
+from otel_stage.redact import redactor
 from otel_stage.semconv import (
     EVENT_ARTIFACT,
     EVENT_WARNING,
@@ -108,7 +109,7 @@ class StageCore:
     def _warn(self, message: str) -> None:
         try:
             self._counts["warning"] += 1
-            self._say(EVENT_WARNING, {"message": plain_text(message)}, WARNING)
+            self._say(EVENT_WARNING, {"message": redactor().text(plain_text(message))}, WARNING)
         except Exception as err:
             self._trouble("a warning", err)
 

@@ -160,7 +160,8 @@ def test_facts_and_resources_have_the_names_of_real_ones(job: JobFiles, tmp_path
     for name in ("01_demux/manifest.json", "manifest.json"):
         real, made = (json.loads((folder / name).read_bytes()) for folder in (job.path, generated))
         for part in ("environment", "resources", "code"):
-            if part in made:
+            # A worker of a parallel test run has no main script whose code could be named.
+            if part in made and part in real:
                 assert list(made[part]) == [key for key in real[part] if key in made[part]], (name, part)
 
 

@@ -23,6 +23,8 @@ from otel_stage_exporters._console import Console
 from otel_stage_exporters._lines import Clock, escape, span_of_time
 
 _log = logging.getLogger("otel_stage")
+_BLOCK = 1 << 20
+_MOST_LINES = 500
 _SIGNS = {SUCCESS: "✓", SKIPPED: "⊘", REUSED: "↻"}
 
 
@@ -93,6 +95,8 @@ class StageFiles:
         self.log_size = 0
         self.log_lines = 0
         self.unwritten: list[str] = []
+        self.lines: list[bytes] | None = []
+        self.journal_size = 0
         job.appender.prepare()
         self.log_fd = self._open(f"{place.stage_dir}/stage.log")
         self.journal_fd = self._open(place.journal_path)
@@ -119,8 +123,14 @@ class StageFiles:
         """Append one event to the journal; what could not be written is tried again with the next."""
         if self.unwritten:
             self._retry()
+        data = line.encode() + b"\n"
         try:
-            self.job_files.appender.write(self.journal_fd, line.encode() + b"\n")
+            self.job_files.appender.write(self.journal_fd, data)
+            self.journal_size += len(data)
+            if self.lines is not None:
+                self.lines.append(data)
+                if len(self.lines) > _MOST_LINES:
+                    self.lines = None
         except OSError as err:
             self.job_files.trouble(f"the journal of stage {self.place.ident}", err)
             self.unwritten.append(line)
@@ -165,7 +175,7 @@ class StageFiles:
                 lines += block.count(b"\n")
         return lines, size
 
-    def end(self, line: str, event: dict[str, Any]) -> None:
+    def end(self, line: str, event: dict[str, Any], ns: int) -> None:
         """The stage ended: journal, manifest and the job's journal say how."""
         self.write_event(line)
         if self.job_files.fsync and self.journal_fd >= 0:
@@ -179,14 +189,20 @@ class StageFiles:
         if sealed:
             fields["manifest_sha256"] = sealed
         try:
-            self.place.job.append(event_line(EVENT_END, _ns(event), fields))
+            self.place.job.append(event_line(EVENT_END, ns, fields))
         except OSError as err:
             self.job_files.trouble("the journal", err)
         self.close()
 
     def _folded(self) -> dict[str, Any]:
-        with open(self.place.journal_path, "rb") as f:
-            data = f.read()
+        if self.lines is not None and os.fstat(self.journal_fd).st_size == self.journal_size:
+            # A small stage, and nobody else spoke: what was written is still at hand.
+            return fold_stage_journal(b"".join(self.lines))
+        fd = os.open(self.place.journal_path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            data = b"".join(iter(lambda: os.read(fd, _BLOCK), b""))
+        finally:
+            os.close(fd)
         if self.unwritten:
             data += "".join(f"{line}\n" for line in self.unwritten).encode()
         return fold_stage_journal(data)
@@ -209,12 +225,6 @@ class StageFiles:
             setattr(self, name, -1)
             if fd >= 0:
                 self.job_files.appender.close(fd)
-
-
-def _ns(event: dict[str, Any]) -> int:
-    from otel_stage.manifest import parse_time
-
-    return parse_time(event["time"])
 
 
 # --- the library's own lines in the pipeline log

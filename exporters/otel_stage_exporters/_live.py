@@ -74,13 +74,9 @@ class StageFilesLogProcessor(LogRecordProcessor):
         """Write one record; never raises."""
         record = log_record.log_record
         try:
-            body = record.body if hasattr(record, "quiet") else _whole(record)
-            masked = redactor().text(body)  # type: ignore[arg-type]  # ours are strings, others were made so
-            if not masked.isascii() and _SURROGATE.search(masked):
-                # One of them fails a whole OTLP batch.
-                masked = str(jsonable(masked))
-            if masked is not record.body:
-                record.body = masked
+            body: Any = record.body
+            if not getattr(record, "masked", False):
+                body = self._masked(record)
             context: Context | None = record.context
             place = None if context is None else context.get(PLACE_KEY)
             name = record.event_name
@@ -89,15 +85,26 @@ class StageFilesLogProcessor(LogRecordProcessor):
                 if place is None:
                     return
             if name is None:
-                self._line(log_record, place, masked)  # type: ignore[arg-type]  # contexts hold objects
+                self._line(log_record, place, body)  # type: ignore[arg-type]  # contexts hold objects
             elif name[:6] == "stage." or name[:4] == "job.":
-                self._event(record, place, name, masked)  # type: ignore[arg-type]  # contexts hold objects
+                self._event(record, place, name, body)  # type: ignore[arg-type]  # contexts hold objects
             else:
-                self._line(log_record, place, masked)  # type: ignore[arg-type]  # contexts hold objects
+                self._line(log_record, place, body)  # type: ignore[arg-type]  # contexts hold objects
         except Exception as err:
             if self._options.strict:
                 raise
             _log.warning("a record could not be written: %s: %s", type(err).__name__, err)
+
+    def _masked(self, record: Any) -> str:
+        """The text of a record without secrets and lone surrogates, put in place for everybody behind."""
+        body = record.body if hasattr(record, "quiet") else _whole(record)
+        text = redactor().text(body)
+        if not text.isascii() and _SURROGATE.search(text):
+            # One of them fails a whole OTLP batch.
+            text = str(jsonable(text))
+        if text is not record.body:
+            record.body = text
+        return text
 
     # --- text
 
@@ -195,7 +202,7 @@ class StageFilesLogProcessor(LogRecordProcessor):
         job = files.job_files
         line, event = files.complete_end(body, job.clock.zone(record.timestamp))
         record.body = line
-        files.end(line, event)
+        files.end(line, event, record.timestamp)
         level = "INFO" if event["status"] in (SUCCESS, SKIPPED, REUSED) else "ERROR"
         job.say(level, end_line(event, place.ident), record.timestamp)
 

@@ -5,7 +5,7 @@ The SDK takes a `ReadWriteLogRecord` as it is. Ours leaves trace ids and attribu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any
 
@@ -32,11 +32,13 @@ _SEVERITY: dict[int, tuple[SeverityNumber, str]] = {
 
 
 class StageLogRecord(LogRecord):
-    """An API log record; `trace_id`, `span_id`, `trace_flags` and `attributes` are found when asked for."""
+    """An API log record; `trace_id`, `span_id` and `trace_flags` are found when asked for."""
 
     exception = None
     quiet = False
     """Not for the console: somebody else shows it there."""
+    masked = False
+    """Its body was masked field by field where it was made."""
 
     def __init__(
         self,
@@ -54,29 +56,41 @@ class StageLogRecord(LogRecord):
         self.severity_number, self.severity_text = severity
         self.body = body
         self.event_name = event_name
-        if attributes is not None:
-            self.attributes = attributes
+        if event_name is not None:
+            self.masked = True
+        if code is None:
+            self.attributes = {} if attributes is None else attributes
         else:
-            self._code = code
+            self.attributes = CodeAttributes(code)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("trace_id", "span_id", "trace_flags"):
             span = get_current_span(self.__dict__["_origin"]).get_span_context()
             self.trace_id, self.span_id, self.trace_flags = span.trace_id, span.span_id, span.trace_flags
             return self.__dict__[name]
-        if name == "attributes":
-            code = self.__dict__.get("_code")
-            self.attributes = {} if code is None else _code_attributes(*code)
-            return self.attributes
         raise AttributeError(name)
 
 
-def _code_attributes(code: CodeType, line: int) -> dict[str, Any]:
-    return {
-        CODE_FILE_PATH: code.co_filename,
-        CODE_FUNCTION_NAME: code.co_qualname,
-        CODE_LINE_NUMBER: line,
-    }
+class CodeAttributes(Mapping[str, Any]):
+    """Where a record was made, as attributes; put together only if somebody reads them."""
+
+    __slots__ = ("_code",)
+
+    def __init__(self, code: tuple[CodeType, int]) -> None:
+        self._code = code
+
+    def _made(self) -> dict[str, Any]:
+        code, line = self._code
+        return {CODE_FILE_PATH: code.co_filename, CODE_FUNCTION_NAME: code.co_qualname, CODE_LINE_NUMBER: line}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._made()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return 3
 
 
 class StageReadWriteRecord(ReadWriteLogRecord):

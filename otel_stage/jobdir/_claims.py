@@ -48,6 +48,17 @@ def start_fields(
     return fields
 
 
+def live_holder(fold: JobFold, is_alive: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any] | None:
+    """The live process of a job's current run, if there is one."""
+    start = fold.start
+    if not start:
+        return None
+    speakers = [fold.opened_by[ident] for ident, entry in fold.stages.items() if entry["status"] == RUNNING]
+    if not fold.end and not start.get("open_ended"):
+        speakers.insert(0, start["process"])
+    return next((process for process in speakers if is_alive(process)), None)
+
+
 def busy(path: str, start: Mapping[str, Any], holder: Mapping[str, Any]) -> JobBusyError:
     """What is told to a run that finds a live one in its directory."""
     return JobBusyError(

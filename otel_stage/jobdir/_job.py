@@ -9,7 +9,7 @@ from typing import Any
 
 from otel_stage.errors import JobBusyError, PipelineError, StageError
 from otel_stage.jobdir._archive import keep_run, keep_stage
-from otel_stage.jobdir._claims import Claim, Identities, busy, start_fields
+from otel_stage.jobdir._claims import Claim, Identities, busy, live_holder, start_fields
 from otel_stage.jobdir._identity import folder_name, this_process
 from otel_stage.jobdir._liveness import may_live
 from otel_stage.jobdir._lock import LockFile
@@ -17,12 +17,13 @@ from otel_stage.jobdir._paths import create_log, job_manifest_path, make_folders
 from otel_stage.manifest import (
     JobFold,
     event_line,
+    event_time,
     now_ns,
     parse_lines,
     to_json,
     write_atomic,
 )
-from otel_stage.semconv import EVENT_START, JOB_START, RUNNING, SCHEMA_VERSION
+from otel_stage.semconv import EVENT_START, JOB_START, SCHEMA_VERSION
 
 STATE_DIR = ".otel-stage"
 
@@ -60,8 +61,6 @@ class JobDir:
         if fd >= 0:
             os.close(fd)
         self._lock.close()
-
-    # --- what the journal says
 
     @property
     def run_id(self) -> str:
@@ -133,16 +132,6 @@ class JobDir:
         """Whether a process that spoke in this job may still live; False is proof of its death."""
         return may_live(process, self._lock.holder)
 
-    def _holder(self) -> Mapping[str, Any] | None:
-        """The live process of the current run, if there is one."""
-        start = self._fold.start
-        if not start:
-            return None
-        speakers = [self._fold.opened_by[i] for i, e in self._fold.stages.items() if e["status"] == RUNNING]
-        if not self._fold.end and not start.get("open_ended"):
-            speakers.insert(0, start["process"])
-        return next((p for p in speakers if self.is_alive(p)), None)
-
     def begin_run(
         self, name: str, *, run_id: str, version: str, open_ended: bool = False, stages: list[str] | None = None,
         total: int | None = None, otel: Mapping[str, Any] | None = None, ns: int | None = None,
@@ -168,7 +157,7 @@ class JobDir:
         """
         with self._lock.mutex():
             self._sync()
-            holder = self._holder()
+            holder = live_holder(self._fold, self.is_alive)
             if holder is not None:
                 raise busy(self.path, self._fold.start, holder)
             return self._begin(name, run_id, version, open_ended, stages or [], total, otel, ns)
@@ -190,9 +179,9 @@ class JobDir:
             start = self._fold.start
             if start and run_id == start["run_id"]:
                 return
-            if start and not run_id and (start.get("open_ended") or self._holder() is not None):
+            if start and not run_id and (start.get("open_ended") or live_holder(self._fold, self.is_alive) is not None):
                 return
-            if start and run_id and self._holder() is not None:
+            if start and run_id and live_holder(self._fold, self.is_alive) is not None:
                 raise JobBusyError(
                     f"job directory {self.path} holds the live run {self.run_id}, not {run_id} that OTEL_STAGE_RUN_ID "
                     "names; unset it or give the right OTEL_STAGE_JOB_DIR"
@@ -236,7 +225,7 @@ class JobDir:
             name: The stage's name.
             key: Its key, if the user gave one.
             number: Its number, if the user gave one.
-            extra: More fields of its `stage.start` in the job's journal.
+            extra: Further fields of its `stage.start`.
             ns: When it opened, for one that is written down afterwards; default: now.
 
         Raises:
@@ -260,14 +249,26 @@ class JobDir:
                 keep_stage(self.state, stage_dir, folder)
             ns = now_ns() if ns is None else ns
             fields = {
-                "id": ident, "stage": name, "key": key, "stage_number": number, "run_id": self.run_id,
+                "id": ident, "stage": name, "stage_number": number, "run_id": self.run_id,
                 "attempt": attempt, "folder": folder, "process": this_process(), "schema_version": SCHEMA_VERSION,
                 **(extra or {}),
             }  # fmt: skip
-            self.append(event_line(EVENT_START, ns, fields))
-            self._sync()
+            if key is not None:
+                fields["key"] = key
+            self._append_own(EVENT_START, ns, fields)
         self._identities.took(ident)
         return Claim(ident, key, number, folder, attempt, ns)
+
+    def _append_own(self, name: str, ns: int, fields: Mapping[str, Any]) -> None:
+        line = event_line(name, ns, fields)
+        self.append(line)
+        after = self._offset + len(line.encode()) + 1
+        if os.fstat(self._fd).st_size == after:
+            # Nobody else wrote meanwhile: what we wrote is known.
+            self._offset = after
+            self._fold.apply({"time": event_time(ns), "event": name, **fields})
+        else:
+            self._sync()
 
     # --- the job manifest
 

@@ -26,11 +26,16 @@ from otel_stage.semconv import (
     SCHEMA_VERSION,
 )
 
+# Length of the times that we write: 2025-11-27T06:50:01.002000000Z.
+_OUR_TIME = 30
 _ISSUE_FIELDS = ("message", "type", "timestamp", "traceback")
 
 
 def _moment(event: Mapping[str, Any]) -> str:
-    return timestamp(parse_time(event["time"]))
+    time: str = event["time"]
+    if len(time) == _OUR_TIME and time[-1] == "Z":
+        return f"{time[:23]}Z"
+    return timestamp(parse_time(time))
 
 
 def _issue(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,10 +69,12 @@ class StageWriter:
     def opening(self) -> dict[str, Any]:
         """Its `stage.start` for the job's journal."""
         fields = {
-            "id": self.ident, "stage": self.spec.name, "key": self.key, "stage_number": self.number,
+            "id": self.ident, "stage": self.spec.name, "stage_number": self.number,
             "run_id": self.job.run_id, "attempt": self.attempt, "folder": self.folder, "process": self.job.process,
             "schema_version": SCHEMA_VERSION,
         }  # fmt: skip
+        if self.key is not None:
+            fields["key"] = self.key
         return event(EVENT_START, self.began, fields)
 
     def write(self) -> None:
@@ -102,7 +104,6 @@ class StageWriter:
         fields: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "stage": self.spec.name,
-            "key": self.key,
             "id": self.ident,
             "stage_number": self.number,
             "run_id": job.run_id,
@@ -118,6 +119,8 @@ class StageWriter:
             },
             "environment": job.environment() if job.facts else {},
         }
+        if self.key is not None:
+            fields["key"] = self.key
         if job.facts:
             fields["code"] = _CODE
         self._events.append(event(EVENT_START, self.began, fields))

@@ -9,7 +9,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from otel_stage.errors import ManifestError, StageNumberError
 from otel_stage.jobdir import Claim, Place, this_process
-from otel_stage.manifest import event_line, event_time, fold_stage_journal, jsonable
+from otel_stage.manifest import event_line, fold_stage_journal, jsonable
 from otel_stage.redact import redactor
 from otel_stage.semconv import (
     EVENT_ARTIFACT,
@@ -65,7 +65,7 @@ class Written:
         ns = self._end_ns + self._again
         line = _masked(event_line(EVENT_END, ns, self._end))
         line, event = files.complete_end(line, self._run.files.clock.zone(ns))
-        files.end(line, {**event, "time": event_time(self._job_ns + self._again)})
+        files.end(line, event, self._job_ns + self._again)
         self._again += 1
         return event
 
