@@ -15,19 +15,22 @@ _OURS = frozenset(
     ("type", "path", "size_bytes", "checksum", "exists", "kind", "file_count", "link_target",
      "changed_during_stage", "retained", "reason")
 )  # fmt: skip
-_SAFE_INT = 2**53
+_MOST_KINDS = 1_000
 
 Said = Callable[[str, dict[str, Any]], None]
 Warn = Callable[[str], None]
 
 
 class _Tracked:
-    __slots__ = ("facts", "path", "pending", "record")
+    """One artifact; plain tuples and dictionaries of plain values, which the garbage collector passes over."""
+
+    __slots__ = ("kind", "path", "pending", "record", "signature")
 
     def __init__(self, path: str, record: dict[str, Any], facts: Facts, pending: Pending | None) -> None:
         self.path = path
         self.record = record
-        self.facts = facts
+        self.kind = facts.kind
+        self.signature = facts.signature
         self.pending = pending
 
 
@@ -47,6 +50,7 @@ class Artifacts:
         self._said = said
         self._warn = warn
         self._hasher = Hasher()
+        self._kinds: dict[str, str] = {}
         self._roles: dict[str, dict[str, _Tracked]] = {"input": {}, "output": {}, "intermediate": {}}
 
     def track(self, role: str, path: Any, kind: str, metadata: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
@@ -72,8 +76,10 @@ class Artifacts:
         absolute = text if plain else os.path.abspath(text)
         facts = look(absolute)
         mask = redactor()
-        said = mask.text(kind) if type(kind) is str else jsonable(kind)
-        record: dict[str, Any] = {"type": said, "path": mask.text(self.recorded(absolute))}
+        record: dict[str, Any] = {
+            "type": self._kinds.get(kind) or self._kind(kind) if type(kind) is str else jsonable(kind),
+            "path": mask.text(self.recorded(absolute)),
+        }
         pending = None
         if facts.kind == "file":
             record["size_bytes"] = facts.size
@@ -94,6 +100,13 @@ class Artifacts:
         self._roles[role][record["path"]] = _Tracked(absolute, record, facts, pending)
         self._said(role, record)
         return absolute
+
+    def _kind(self, kind: str) -> str:
+        """What an artifact is to the stage, masked once for all of its kind."""
+        if len(self._kinds) > _MOST_KINDS:
+            self._kinds.clear()
+        masked = self._kinds[kind] = redactor().text(str(jsonable(kind)))
+        return masked
 
     def knows(self, role: str, path: Any) -> bool:
         """Whether a path is tracked in that role already."""
@@ -164,11 +177,11 @@ class Artifacts:
         record = dict(tracked.record)
         if tracked.pending is not None and "checksum" not in record:
             self._put_digest(record, tracked.pending)
-        if tracked.facts.exists:
-            now = survey(tracked.path) if tracked.facts.kind == "directory" else look(tracked.path)
+        if tracked.signature:
+            now = survey(tracked.path) if tracked.kind == "directory" else look(tracked.path)
             digest = tracked.pending.result() if tracked.pending is not None else None
             unstable = digest is not None and digest.checksum is not None and not digest.stable
-            if (unstable or now.signature != tracked.facts.signature) and self._is_other(record, now, tracked.path):
+            if (unstable or now.signature != tracked.signature) and self._is_other(record, now, tracked.path):
                 record["changed_during_stage"] = True
                 if record["path"] not in self._roles["output"]:
                     self._warn(f"input {record['path']} changed while the stage ran")

@@ -13,6 +13,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, get_current_span
 
 from otel_stage._run import Run
 from otel_stage._sdk import emit, severity
+from otel_stage._sdk._records import StageLogRecord, StageReadWriteRecord
 from otel_stage._stage_logger import text_of
 from otel_stage.jobdir import Place, stage_id
 from otel_stage.manifest import event_line, jsonable, now_ns
@@ -104,7 +105,12 @@ class StageCore:
             attributes = {**self._attributes, STAGE_ARTIFACT_ROLE: role, STAGE_ARTIFACT_PATH: record["path"]}
             if "checksum" in record:
                 attributes[STAGE_ARTIFACT_CHECKSUM] = record["checksum"]
-        self._say_at(now_ns(), EVENT_ARTIFACT, {"role": role, "artifact": record}, INFO, attributes)
+        if self._otel is not None:
+            ns = now_ns()
+            line = event_line(EVENT_ARTIFACT, ns, {"role": role, "artifact": record})
+            # `emit` spelt out: this is the hot one.
+            said = StageLogRecord(ns, self.context, INFO, line, EVENT_ARTIFACT, attributes)
+            self._otel.emit(StageReadWriteRecord(said, self._otel))
 
     def _warn(self, message: str) -> None:
         try:

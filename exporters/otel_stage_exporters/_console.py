@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from otel_stage_exporters._progress import Progress
+
 _root = logging.getLogger()
 
 
@@ -16,10 +18,12 @@ class Console:
 
     Args:
         mode: `plain`, `live` or `off`.
+        progress: The line of progress that makes way for log lines.
     """
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, progress: Progress | None = None) -> None:
         self.on = mode != "off"
+        self._progress = progress
 
     def write(self, line: str, fd: Callable[[], int] | None = None) -> None:
         """Show one line, newline included; a console that is gone is no reason to fail.
@@ -31,6 +35,8 @@ class Console:
         if not self.on or (_root.handlers and _root_has_stderr()):
             return
         try:
+            if self._progress is not None:
+                self._progress.clear()
             if fd is not None:
                 os.write(fd(), line.encode("utf-8", "backslashreplace"))
                 return

@@ -21,6 +21,7 @@ from otel_stage.semconv import CANCELLED, EVENT_END, EVENT_START, FAILED, REUSED
 from otel_stage_exporters._append import Appender, open_append
 from otel_stage_exporters._console import Console
 from otel_stage_exporters._lines import Clock, escape, span_of_time
+from otel_stage_exporters._progress import Progress
 
 _log = logging.getLogger("otel_stage")
 _BLOCK = 1 << 20
@@ -41,7 +42,8 @@ class JobFiles:
         self.run_id = place.job.run_id
         self.fsync: bool = options.fsync
         self.clock = Clock(utc=options.utc, milliseconds=options.milliseconds)
-        self.console = Console(options.console)
+        self.progress = Progress() if options.console == "live" else None
+        self.console = Console(options.console, self.progress)
         self.appender = Appender(hold_gil=options.hold_gil, folder=place.job.path)
         self.job_files = self
         self.said: set[str] = set()
@@ -80,6 +82,8 @@ class JobFiles:
 
     def close(self) -> None:
         """Close the pipeline log."""
+        if self.progress is not None:
+            self.progress.close()
         fd, self.log_fd = self.log_fd, -1
         if fd >= 0:
             self.appender.close(fd)

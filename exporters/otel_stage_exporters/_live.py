@@ -37,6 +37,7 @@ _log = logging.getLogger("otel_stage")
 _INFO = 9
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_TAGS = 10_000
+_EVENTS = ("stage.", "job.")
 
 
 class Options(NamedTuple):
@@ -78,18 +79,15 @@ class StageFilesLogProcessor(LogRecordProcessor):
             if not getattr(record, "masked", False):
                 body = self._masked(record)
             context: Context | None = record.context
-            place = None if context is None else context.get(PLACE_KEY)
+            place: Any = None if context is None else context.get(PLACE_KEY)
             name = record.event_name
+            if name is not None and place is not None and name.startswith(_EVENTS):
+                self._event(record, place, name, body)
+                return
             if place is None:
-                place = jobdir.fallback_place() if name is None else None
-                if place is None:
-                    return
-            if name is None:
-                self._line(log_record, place, body)  # type: ignore[arg-type]  # contexts hold objects
-            elif name[:6] == "stage." or name[:4] == "job.":
-                self._event(record, place, name, body)  # type: ignore[arg-type]  # contexts hold objects
-            else:
-                self._line(log_record, place, body)  # type: ignore[arg-type]  # contexts hold objects
+                place = jobdir.fallback_place()
+            if place is not None:
+                self._line(log_record, place, body)
         except Exception as err:
             if self._options.strict:
                 raise
@@ -169,7 +167,7 @@ class StageFilesLogProcessor(LogRecordProcessor):
         special = self._events.get(name)
         if special is not None:
             special(record, place, body)
-        elif type(files) is StageFiles:
+        elif files.job_files is not files:
             files.write_event(body)
         else:
             place.job.append(body)
@@ -177,7 +175,10 @@ class StageFilesLogProcessor(LogRecordProcessor):
     def _stage_start(self, record: Any, place: Place, body: str) -> None:
         files: StageFiles = place.files
         event = files.start(body)
-        files.job_files.say("INFO", start_line(event, place.job.start.get("stages_total")), record.timestamp)
+        job, line = files.job_files, start_line(event, place.job.start.get("stages_total"))
+        job.say("INFO", line, record.timestamp)
+        if job.progress is not None:
+            job.progress.opened(place.ident, line.removeprefix("▶ Stage ").replace(":", ""))
 
     def _stage_issue(self, record: Any, place: Place, body: str) -> None:
         files = place.files
@@ -204,6 +205,8 @@ class StageFilesLogProcessor(LogRecordProcessor):
         record.body = line
         files.end(line, event, record.timestamp)
         level = "INFO" if event["status"] in (SUCCESS, SKIPPED, REUSED) else "ERROR"
+        if job.progress is not None:
+            job.progress.ended(place.ident)
         job.say(level, end_line(event, place.ident), record.timestamp)
 
     def _job_start(self, record: Any, place: Place, body: str) -> None:
