@@ -371,6 +371,8 @@ def test_json_lines_stay_json_and_other_fields_stay(
 ) -> None:
     """A masked journal line is the same object with the secret gone, also when the secret stands in free text."""
     assume(secret not in json.dumps(other))
+    # A drawn word may be a secret name by itself: what stands there is no "other field".
+    assume(Redactor({}).mapping(other) == other)
     r = Redactor({"ENV_TOKEN": secret})
     text = data.draw(st.sampled_from([f"it was {secret} there", f"q\"'\\ {secret}", f"{name}={secret}"]))
     line = other | {"Note": text, name: data.draw(st.sampled_from([secret, 17, [secret, {"Deep": secret}]]))}
