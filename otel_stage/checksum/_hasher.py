@@ -15,6 +15,7 @@ from otel_stage.checksum._content import (
     NotRegularFile,
     ReadBuffer,
     digest_file,
+    digest_small,
 )
 from otel_stage.checksum._crew import Crew, crew, epoch
 from otel_stage.checksum._facts import AnyPath, Facts, Signature, describe, look
@@ -171,6 +172,8 @@ class Hasher:
         Returns:
             A handle at once; nothing is raised for what the path is.
         """
+        if facts.kind == "file" and facts.signature[2] < SMALL_BYTES:
+            return _Finished(digest_small(path, facts[3], algorithm))
         if _is_large(facts):
             return Pending(path, facts, algorithm, self._crew)
         return _Finished(_digest(path, facts, algorithm, None))
@@ -186,6 +189,8 @@ def _is_large(facts: Facts) -> bool:
 
 def _digest(path: AnyPath, facts: Facts, algorithm: str, buffer: ReadBuffer | None) -> Digest:
     if facts.kind == "file":
+        if facts.signature[2] < SMALL_BYTES:
+            return digest_small(path, facts.signature, algorithm)
         return digest_file(path, facts.signature, algorithm, buffer)
     if facts.kind == "directory":
         return _digest_directory(path, facts, algorithm)
@@ -253,7 +258,7 @@ def _digest_all(files: list[tuple[AnyPath, Facts]], algorithm: str) -> list[Dige
         for index, (path, facts) in enumerate(files):
             if facts.kind == "file":
                 if facts.signature[2] < SMALL_BYTES:
-                    digests[index] = digest_file(path, facts.signature, algorithm)
+                    digests[index] = digest_small(path, facts.signature, algorithm)
             elif facts.kind != "directory":
                 digests[index] = _digest(path, facts, algorithm, None)
         help_out(ReadBuffer())
