@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from otel_stage.checksum import Facts, Hasher, Pending, hash_many, look, survey
-from otel_stage.manifest import jsonable
+from otel_stage.manifest import encode, jsonable
 from otel_stage.redact import redactor
 
 _OURS = frozenset(
@@ -77,7 +77,7 @@ class Artifacts:
         facts = look(absolute)
         mask = redactor()
         record: dict[str, Any] = {
-            "type": self._kinds.get(kind) or self._kind(kind) if type(kind) is str else jsonable(kind),
+            "type": self._kinds.get(kind) or self._kind(kind) if type(kind) is str else _as_text(kind),
             "path": mask.text(self.recorded(absolute)),
         }
         pending = None
@@ -259,6 +259,12 @@ class Artifacts:
                 break
             shown.append(record)
         return len(records), total, shown
+
+
+def _as_text(kind: Any) -> str:
+    """`type=` of another kind than text: an enum's value, or compact JSON."""
+    value = jsonable(kind)
+    return redactor().text(value if isinstance(value, str) else encode(value).decode())
 
 
 @cache

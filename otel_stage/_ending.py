@@ -26,6 +26,10 @@ from otel_stage.semconv import (
 _LONGEST_TRACEBACK = 64_000
 
 
+class Interrupted(BaseException):
+    """A signal ended the work of a block; carries the signal's name."""
+
+
 class Ending(NamedTuple):
     """How a block ended.
 
@@ -48,6 +52,8 @@ def ending_of(exc: BaseException | None, skipped: str | None = None) -> Ending:
         return Ending(SUCCESS) if skipped is None else Ending(SKIPPED, skipped)
     if isinstance(exc, SystemExit):
         return _exit(exc)
+    if isinstance(exc, Interrupted):
+        return Ending(CANCELLED, str(exc), None, str(exc))
     name = type(exc).__name__
     if isinstance(exc, KeyboardInterrupt | GeneratorExit) or name == "CancelledError":
         text = _text(exc)

@@ -150,7 +150,7 @@ class Pipeline:
 
     def __enter__(self) -> Pipeline:
         if self._run is not None:
-            raise PipelineError(f"pipeline {self._name!r} is open already: call pipeline() again for another run")
+            raise PipelineError(f"pipeline {self._name!r} was opened before: call pipeline() again for another run")
         here = place_of(get_current())
         if here is not None and here.run is not None and not here.run.closed:
             raise PipelineError(
@@ -193,7 +193,8 @@ class Pipeline:
         open_runs.append(run)
         listening.start(tel, sole_context, console=settings.console != "off", level=settings.library_level)
         try:
-            _run_events.begin(run, began)
+            if not joined:
+                _run_events.begin(run, began)
             if self._config:
                 self.set_config(self._config)
             run.refresh()

@@ -74,28 +74,13 @@ def run_program(
     stdout_level: str | None = None,
     stderr_level: str | None = None,
 ) -> Completed:
-    """Run a program and wait for it.
-
-    Args:
-        stage: Whose child span it is.
-        argv: Program and arguments; no shell.
-        check: Raise when it ends with a non-zero exit code or by a signal.
-        capture: Also give back what it wrote.
-        timeout: Seconds after which it is ended, with its whole process group. Only a program with a timeout
-            gets a process group of its own: otherwise it stays in ours, so that what ends us ends it.
-        cwd: Its current directory; default: ours.
-        env: Its environment, to which the trace context is added; default: ours.
-        input: What it reads from stdin; default: nothing, since a batch program must not wait for a terminal.
-        stdout_level: Level of its stdout lines in stage.log; default: setting `child_stdout_level`.
-        stderr_level: Level of its stderr lines; default: setting `child_stderr_level`.
-
-    Raises:
-        ProcessError: It failed, and `check` is true; carries the tail of stderr.
-        ProcessTimeoutError: It took longer than `timeout`.
-        OSError: It could not be started, as `subprocess` raises it.
-    """
+    """What `Stage.run` does; see there."""
     if isinstance(argv, str | bytes):
         raise TypeError("argv must be a list of program and arguments, not one string: st.run(['ffmpeg', '-i', path])")
+    if not argv:
+        raise ValueError("argv is empty: give at least the program, st.run(['ffmpeg', '-i', path])")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout={timeout!r}: it takes seconds, more than 0")
     settings = stage._run.settings
     levels = {
         "stdout": _checked(stdout_level, "stdout_level", settings.child_stdout_level),

@@ -223,11 +223,15 @@ def join(settings: Settings, tel: Telemetry, path: str, name: str) -> Run:
     if not tel.enabled:
         return Run(settings, tel, job=None, path=os.path.abspath(path) if path else "", joined=True)
     job = open_job(path)
-    job.join_or_begin(
+    began = job.join_or_begin(
         name, run_id=os.environ.get(ENV_RUN_ID, ""), fresh_run_id=new_run_id(), version=__version__
     )
     run = Run(settings, tel, job=job, path=job.path, joined=True)
     run.enter(context_from(os.environ))
+    if began:
+        from otel_stage._run_events import begin
+
+        begin(run, began)
     return run
 
 

@@ -16,8 +16,8 @@ _FACTS_SECONDS = 1.0
 
 
 def begin(run: Run, began: int) -> None:
-    """Say that a run began at `began` nanoseconds since the epoch; who joined one says nothing."""
-    if run.joined or run.job is None:
+    """Say that a run began at `began` nanoseconds since the epoch; for who began it, not for who joined it."""
+    if run.job is None:
         return
     start = {k: v for k, v in run.job.start.items() if k not in ("event", "time")}
     run.say(JOB_START, began, start)

@@ -80,9 +80,10 @@ def _names(value: Any) -> tuple[str, ...]:
 def _checksum(value: Any) -> str:
     word = "off" if value in (False, None) else str(value).strip().lower()
     if word != "off":
-        from otel_stage.checksum import check_algorithm
+        from otel_stage.checksum import ALGORITHMS
 
-        check_algorithm(word)
+        if word not in ALGORITHMS:
+            raise ValueError("one of off, " + ", ".join(ALGORITHMS))
     return word
 
 
@@ -120,6 +121,7 @@ ROWS: tuple[Row, ...] = (
     Row("hold_gil", _flag, True,
         "keep the interpreter lock during small log writes on local disks while other threads run"),
 )  # fmt: skip
+_OTHER_VARIABLES = {"OTEL_STAGE_RUN_ID", "OTEL_STAGE_PORTABLE", "OTEL_STAGE_COMPLETE"}
 _BY_NAME = {row.name: row for row in ROWS}
 DEFAULT, PYPROJECT, ENVIRONMENT = "default", "pyproject.toml", "environment"
 CONFIGURE, ARGUMENT = "configure()", "argument"
@@ -177,6 +179,7 @@ def resolve(arguments: Mapping[str, Any] | None = None) -> Settings:
     for name in arguments:
         if name not in _BY_NAME:
             raise SettingError(_unknown(name, "argument"))
+    _name_strangers()
     file_path, from_file = _pyproject(os.getcwd() if _cwd_exists() else "")
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -218,6 +221,18 @@ def _unknown(name: str, where: str) -> str:
     near = difflib.get_close_matches(name, _BY_NAME, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "settings are " + ", ".join(_BY_NAME)
     return f"unknown setting {name!r} ({where}): {hint}"
+
+
+@cache
+def _name_strangers() -> None:
+    """Say once that a variable looks like a setting and is none: it may be a typing error."""
+    known = {f"OTEL_STAGE_{row.name.upper()}" for row in ROWS} | _OTHER_VARIABLES
+    for name in sorted(os.environ):
+        if name.startswith("OTEL_STAGE_") and name not in known:
+            import logging
+
+            text = _unknown(name.removeprefix("OTEL_STAGE_").lower(), f"environment variable {name}")
+            logging.getLogger("otel_stage").warning("%s; it is ignored", text)
 
 
 def _cwd_exists() -> bool:

@@ -179,19 +179,49 @@ class Stage(StageCore):
         """Mark the stage as skipped; the block goes on, and user code leaves as it likes."""
         self._skipped = redactor().text(plain_text(reason))
 
-    def run(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Completed:
-        """Run a program as a child span; its output lines go to stage.log.
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        check: bool = True,
+        capture: bool = False,
+        timeout: float | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        input: str | bytes | None = None,
+        stdout_level: str | None = None,
+        stderr_level: str | None = None,
+    ) -> Completed:
+        """Run a program as a child span and wait for it; its output lines go to stage.log.
 
-        See `otel_stage._process.run_program` for all options: `check`, `capture`, `timeout`, `cwd`, `env`,
-        `input`, `stdout_level`, `stderr_level`.
+        Args:
+            argv: Program and arguments; no shell.
+            check: Raise when it ends with a non-zero exit code or by a signal.
+            capture: Also give back what it wrote.
+            timeout: Seconds after which it is ended, with its whole process group. Only a program with a
+                timeout gets a group of its own: otherwise it stays in ours, so that a signal to the group
+                ends both.
+            cwd: Its current directory; default: ours.
+            env: Its environment, to which the trace context is added; default: ours.
+            input: What it reads from stdin; default: nothing, since a batch program must not wait for a
+                terminal.
+            stdout_level: Level of its stdout lines in stage.log; default: setting `child_stdout_level`.
+            stderr_level: Level of its stderr lines; default: setting `child_stderr_level`.
 
         Raises:
-            ProcessError: It ended with a non-zero exit code or by a signal, and `check` is true.
-            ProcessTimeoutError: It took longer than `timeout` seconds.
+            ProcessError: It failed, and `check` is true; carries the tail of stderr.
+            ProcessTimeoutError: It took longer than `timeout`.
+            OSError: It could not be started, as `subprocess` raises it.
+
+        Example:
+            >>> st.run(["ffmpeg", "-i", movie, audio], timeout=600)  # doctest: +SKIP
         """
         from otel_stage._process import run_program
 
-        return run_program(self, argv, **options)
+        return run_program(
+            self, argv, check=check, capture=capture, timeout=timeout, cwd=cwd, env=env, input=input,
+            stdout_level=stdout_level, stderr_level=stderr_level,
+        )  # fmt: skip
 
     def child_env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment in which a program that you start yourself joins this run under this stage.

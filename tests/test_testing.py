@@ -148,7 +148,8 @@ def test_open_ended_runs_have_the_shape_of_real_ones(fresh: Path):
     """
     run_python(code, cwd=fresh, env={"OTEL_STAGE_JOB_DIR": str(fresh / "a"), "OTEL_STAGE_CONSOLE": "off"})
     stages = [StageSpec(name, log=[("INFO", "hello")], resources={}) for name in ("demux", "asr")]
-    generated = write_job(fresh / "b", stages=stages, open_ended=True, facts=False)
+    name = json.loads((fresh / "a/manifest.json").read_bytes())["name"]
+    generated = write_job(fresh / "b", stages=stages, name=name, open_ended=True, facts=False)
     assert _shapes(generated) == _shapes(fresh / "a")
 
 

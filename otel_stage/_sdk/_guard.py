@@ -26,12 +26,32 @@ class _Once:
             )  # fmt: skip
 
 
-class GuardedSpanProcessor(SpanProcessor):
-    """Passes everything on, and no exception back."""
+class _Guarded:
+    """What both kinds share: the processor behind, and the one warning."""
 
-    def __init__(self, inner: SpanProcessor, name: str) -> None:
+    def __init__(self, inner: Any, name: str, counts: Counts | None = None) -> None:
         self._inner = inner
         self._once = _Once(name)
+        self.counts = counts
+
+    def shutdown(self) -> None:
+        """Shut down the processor behind."""
+        try:
+            self._inner.shutdown()
+        except Exception as err:
+            self._once.say(err)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the processor behind."""
+        try:
+            return bool(self._inner.force_flush(timeout_millis))
+        except Exception as err:
+            self._once.say(err)
+            return False
+
+
+class GuardedSpanProcessor(_Guarded, SpanProcessor):
+    """Passes everything on, and no exception back."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         try:
@@ -46,66 +66,41 @@ class GuardedSpanProcessor(SpanProcessor):
             self._once.say(err)
 
     def on_end(self, span: ReadableSpan) -> None:
+        if self.counts is not None and span.context is not None and span.context.trace_flags.sampled:
+            self.counts.handed_over += 1
         try:
             self._inner.on_end(span)
         except Exception as err:
             self._once.say(err)
 
-    def shutdown(self) -> None:
-        try:
-            self._inner.shutdown()
-        except Exception as err:
-            self._once.say(err)
 
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        try:
-            return self._inner.force_flush(timeout_millis)
-        except Exception as err:
-            self._once.say(err)
-            return False
-
-
-class GuardedLogProcessor(LogRecordProcessor):
+class GuardedLogProcessor(_Guarded, LogRecordProcessor):
     """Passes everything on, and no exception back."""
 
-    def __init__(self, inner: LogRecordProcessor, name: str) -> None:
-        self._inner = inner
-        self._once = _Once(name)
-
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        if self.counts is not None:
+            self.counts.handed_over += 1
         try:
             self._inner.on_emit(log_record)
         except Exception as err:
             self._once.say(err)
-
-    def shutdown(self) -> None:
-        try:
-            self._inner.shutdown()
-        except Exception as err:
-            self._once.say(err)
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        try:
-            return self._inner.force_flush(timeout_millis)
-        except Exception as err:
-            self._once.say(err)
-            return False
 
 
 class Counts:
     """What left this process by the network."""
 
     def __init__(self) -> None:
+        self.handed_over = 0
         self.spans_exported = 0
         self.logs_exported = 0
-        self.failed = 0
 
     def as_dict(self) -> dict[str, int]:
-        """The counts under their names in the job manifest."""
+        """The counts under their names in the job manifest; what is not delivered has failed so far."""
+        exported = self.spans_exported + self.logs_exported
         return {
             "spans_exported": self.spans_exported,
             "logs_exported": self.logs_exported,
-            "failed": self.failed,
+            "failed": max(self.handed_over - exported, 0),
         }
 
 
@@ -122,15 +117,9 @@ class CountingExporter:
 
     def export(self, batch: Any) -> Any:
         """Pass a batch on and count its records."""
-        try:
-            result = self._inner.export(batch)
-        except Exception:
-            self._counts.failed += len(batch)
-            raise
+        result = self._inner.export(batch)
         if getattr(result, "name", "") == "SUCCESS":
             setattr(self._counts, self._field, getattr(self._counts, self._field) + len(batch))
-        else:
-            self._counts.failed += len(batch)
         return result
 
     def shutdown(self) -> None:

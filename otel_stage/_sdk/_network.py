@@ -96,10 +96,10 @@ class Network:
         """Add a batch processor per exporter, behind the file exporter."""
         for name, exporter in self._spans:
             counted: Any = CountingExporter(exporter, counts, "spans_exported")
-            tracers.add_span_processor(GuardedSpanProcessor(BatchSpanProcessor(counted), name))
+            tracers.add_span_processor(GuardedSpanProcessor(BatchSpanProcessor(counted), name, counts))
         for name, exporter in self._logs:
             counted = CountingExporter(exporter, counts, "logs_exported")
-            loggers.add_log_record_processor(GuardedLogProcessor(BatchLogRecordProcessor(counted), name))
+            loggers.add_log_record_processor(GuardedLogProcessor(BatchLogRecordProcessor(counted), name, counts))
 
 
 class Worker:

@@ -51,6 +51,6 @@ def main() -> None:
       otel-stage settings
 
     \b
-    Exit codes: 0 done or found, 1 a negative answer, 2 wrong usage or an error.
+    Exit codes: 0 done, 2 wrong usage or an error; `run` gives its program's own.
     Completion:  eval "$(_OTEL_STAGE_COMPLETE=bash_source otel-stage)"   (or zsh_source, fish_source)
     """  # noqa: D301 - \b is click's mark for a block that stays as it is

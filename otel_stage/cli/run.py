@@ -11,12 +11,22 @@ import click
 @click.option("--stage", "name", required=True, metavar="NAME", help="Name of the stage.")
 @click.option("--key", metavar="KEY", help="Tells stages of one name apart: a sample, a file.")
 @click.option("--number", type=int, metavar="N", help="Number of the stage; default: the next one.")
-@click.option("--input", "inputs", multiple=True, metavar="PATH", help="A file it reads. May be given again.")
-@click.option("--output", "outputs", multiple=True, metavar="PATH", help="A file it writes. May be given again.")
-@click.option("--config", "config", multiple=True, metavar="KEY=VALUE", help="A setting of it. May be given again.")
-@click.option("--job-dir", metavar="DIR", help="The job directory; default: OTEL_STAGE_JOB_DIR, else a fresh one.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="End it after so long; exit code 124.")
-@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--input", "inputs", multiple=True, type=click.Path(), metavar="PATH", help="It reads this file.")
+@click.option("--output", "outputs", multiple=True, type=click.Path(), metavar="PATH", help="It writes this file.")
+@click.option("--config", multiple=True, metavar="KEY=VALUE", help="A setting of it, kept as text; repeatable.")
+@click.option(
+    "--job-dir",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="The job directory; default: OTEL_STAGE_JOB_DIR, else a fresh one under out/.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 10**9, min_open=True),
+    metavar="SECONDS",
+    help="End it after so long; exit code 124.",
+)
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- PROGRAM [ARGUMENTS]...")
 def command(
     name: str, key: str | None, number: int | None, inputs: tuple[str, ...], outputs: tuple[str, ...],
     config: tuple[str, ...], job_dir: str | None, timeout: float | None, argv: tuple[str, ...],
@@ -41,6 +51,8 @@ def command(
         if not equals or not k:
             raise click.UsageError(f"--config takes KEY=VALUE, not {item!r}.")
         pairs[k] = value
+    if timeout is not None and timeout != timeout:  # noqa: PLR0124 - only "not a number" differs from itself
+        raise click.UsageError("--timeout takes seconds, not nan.")
     import os
 
     from otel_stage.errors import OtelStageError

@@ -68,6 +68,14 @@ def busy(path: str, start: Mapping[str, Any], holder: Mapping[str, Any]) -> JobB
     )
 
 
+def other_run(path: str, here: str, named: str) -> JobBusyError:
+    """What is told to a process whose environment names another run than the live one that is here."""
+    return JobBusyError(
+        f"job directory {path} holds the live run {here}, not {named} that OTEL_STAGE_RUN_ID names; unset it or give "
+        "the right OTEL_STAGE_JOB_DIR"
+    )
+
+
 class Identities:
     """What one process knows of the ids that it took."""
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from otel_stage.errors import JobBusyError, PipelineError, StageError
+from otel_stage.errors import PipelineError, StageError
 from otel_stage.jobdir._archive import keep_run, keep_stage
-from otel_stage.jobdir._claims import Claim, Identities, busy, live_holder, start_fields
+from otel_stage.jobdir._claims import Claim, Identities, busy, live_holder, other_run, start_fields
 from otel_stage.jobdir._identity import folder_name, this_process
 from otel_stage.jobdir._liveness import may_live
 from otel_stage.jobdir._lock import LockFile
@@ -164,7 +164,7 @@ class JobDir:
 
     def join_or_begin(
         self, name: str, *, run_id: str, fresh_run_id: str, version: str, ns: int | None = None
-    ) -> None:
+    ) -> int:
         """Join the run that is here, or begin an open-ended one where none can be joined.
 
         Args:
@@ -173,20 +173,21 @@ class JobDir:
             fresh_run_id: Id of the open-ended run, if one begins.
             version: Of the library.
             ns: When it began, for one that is written down afterwards; default: now.
+
+        Returns:
+            When it began, in nanoseconds since the epoch; 0 when one was joined.
         """
         with self._lock.mutex():
             self._sync()
             start = self._fold.start
             if start and run_id == start["run_id"]:
-                return
-            if start and not run_id and (start.get("open_ended") or live_holder(self._fold, self.is_alive) is not None):
-                return
-            if start and run_id and live_holder(self._fold, self.is_alive) is not None:
-                raise JobBusyError(
-                    f"job directory {self.path} holds the live run {self.run_id}, not {run_id} that OTEL_STAGE_RUN_ID "
-                    "names; unset it or give the right OTEL_STAGE_JOB_DIR"
-                )
-            self._begin(name, run_id or fresh_run_id, version, True, [], None, None, ns)
+                return 0
+            held = bool(start) and live_holder(self._fold, self.is_alive) is not None
+            if start and not run_id and (start.get("open_ended") or held):
+                return 0
+            if held:
+                raise other_run(self.path, self.run_id, run_id)
+            return self._begin(name, run_id or fresh_run_id, version, True, [], None, None, ns)
 
     def _begin(
         self, name: str, run_id: str, version: str, open_ended: bool, stages: list[str], total: int | None,

@@ -176,13 +176,12 @@ class _JobWriter:
         if not open_ended:
             fields["otel"] = {"trace_id": self.trace_id, "span_id": self.span_id}
         self.events.append(event(JOB_START, ns, fields))
-        if not open_ended:
-            text = f"Pipeline {self.name}: started in {self.path} (run {self.run_id})"
-            self.log.append(line(ns, "pipeline", "INFO", text))
-            if self.facts:
-                self.say(JOB_ENVIRONMENT, {"environment": self.environment()})
-            if config:
-                self.say(JOB_CONFIG, {"config": dict(config)})
+        text = f"Pipeline {self.name}: started in {self.path} (run {self.run_id})"
+        self.log.append(line(ns, "pipeline", "INFO", text))
+        if self.facts:
+            self.say(JOB_ENVIRONMENT, {"environment": self.environment()})
+        if config and not open_ended:
+            self.say(JOB_CONFIG, {"config": dict(config)})
 
     @property
     def job_id(self) -> str:
