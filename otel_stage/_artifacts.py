@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
+from otel_stage._artifact_words import as_text, missing, ordered, real_folder
 from otel_stage.checksum import Facts, Hasher, Pending, hash_many, look, survey
-from otel_stage.manifest import encode, jsonable
+from otel_stage.manifest import jsonable
 from otel_stage.redact import redactor
 
 _OURS = frozenset(
@@ -42,15 +42,18 @@ class Artifacts:
         algorithm: Of the checksums, or `off`.
         said: Called with (role, record) whenever an artifact is to be written down.
         warn: Called with a message where something is not as it should be.
+        stage_dir: Gives the stage's own folder.
     """
 
-    def __init__(self, base: str, algorithm: str, said: Said, warn: Warn) -> None:
+    def __init__(self, base: str, algorithm: str, said: Said, warn: Warn, stage_dir: Callable[[], str]) -> None:
         self._base = base + "/"
         self._algorithm = algorithm
         self._said = said
         self._warn = warn
+        self._stage_dir = stage_dir
         self._hasher = Hasher()
         self._kinds: dict[str, str] = {}
+        self._masked: dict[str, list[str]] = {}
         self._roles: dict[str, dict[str, _Tracked]] = {"input": {}, "output": {}, "intermediate": {}}
 
     def track(self, role: str, path: Any, kind: str, metadata: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
@@ -75,10 +78,9 @@ class Artifacts:
         plain = text[0] == "/" == os.sep and text[-1] != "/" and "//" not in text and "/." not in text
         absolute = text if plain else os.path.abspath(text)
         facts = look(absolute)
-        mask = redactor()
         record: dict[str, Any] = {
-            "type": self._kinds.get(kind) or self._kind(kind) if type(kind) is str else _as_text(kind),
-            "path": mask.text(self.recorded(absolute)),
+            "type": self._kinds.get(kind) or self._kind(kind) if type(kind) is str else as_text(kind),
+            "path": self._said_path(absolute),
         }
         pending = None
         if facts.kind == "file":
@@ -89,17 +91,24 @@ class Artifacts:
                     self._put_digest(record, pending)
         else:
             facts = self._describe(role, absolute, facts, record)
-            if facts.kind == "directory" and role == "input" and self._algorithm != "off":
+            if facts.kind == "directory" and role == "input" and self._hashes(absolute):
                 pending = self._hasher.submit(absolute, facts, self._algorithm)
         if metadata:
             self._put_metadata(record, metadata)
         if extra:
             record.update(redactor().mapping(extra))
         if facts.link_target is not None:
-            record["link_target"] = mask.text(jsonable(facts.link_target))
-        self._roles[role][record["path"]] = _Tracked(absolute, record, facts, pending)
+            record["link_target"] = redactor().text(jsonable(facts.link_target))
+        self._roles[role][absolute] = _Tracked(absolute, record, facts, pending)
         self._said(role, record)
         return absolute
+
+    def _holds_ours(self, absolute: str) -> bool:
+        """Whether files that we write ourselves lie in a folder: the stage's own, or one around it."""
+        return f"{self._stage_dir()}/".startswith(f"{absolute}/")
+
+    def _hashes(self, absolute: str) -> bool:
+        return self._algorithm != "off" and not self._holds_ours(absolute)
 
     def _kind(self, kind: str) -> str:
         """What an artifact is to the stage, masked once for all of its kind."""
@@ -110,7 +119,19 @@ class Artifacts:
 
     def knows(self, role: str, path: Any) -> bool:
         """Whether a path is tracked in that role already."""
-        return redactor().text(self.recorded(os.path.abspath(os.fsdecode(path)))) in self._roles[role]
+        return os.path.abspath(os.fsdecode(path)) in self._roles[role]
+
+    def _said_path(self, absolute: str) -> str:
+        """A path as manifests have it, secrets masked; two that differ only in a secret stay two."""
+        plain = self.recorded(absolute)
+        masked = redactor().text(plain)
+        if masked is plain:
+            return plain
+        known = self._masked.setdefault(masked, [])
+        if absolute not in known:
+            known.append(absolute)
+        n = known.index(absolute)
+        return masked if n == 0 else f"{masked}~{n + 1}"
 
     def recorded(self, absolute: str) -> str:
         """A path as manifests have it: relative inside the job directory, '/'-separated."""
@@ -119,7 +140,7 @@ class Artifacts:
         inside = absolute.removeprefix(self._base)
         if inside is absolute or inside == absolute:
             # The job directory may lie behind a link, and the current directory never does.
-            inside = absolute.removeprefix(_real(self._base))
+            inside = absolute.removeprefix(real_folder(self._base))
         absolute = inside
         if not absolute.isascii():
             shown: str = jsonable(absolute)
@@ -130,6 +151,11 @@ class Artifacts:
         if facts.kind == "directory":
             facts = survey(absolute)
             record.update(size_bytes=facts.size, kind="directory", file_count=facts.file_count)
+            if self._holds_ours(absolute):
+                self._warn(
+                    f"{role} {record['path']} holds stage.log and manifest.json, which go on changing: it has no "
+                    "checksum; track what is in it"
+                )
         elif facts.exists:
             record["kind"] = facts.kind
             self._warn(f"{role} {record['path']} is a {facts.kind}: it has no size and no checksum")
@@ -138,7 +164,7 @@ class Artifacts:
                 record["kind"] = facts.kind
             if role == "input":
                 record["exists"] = False
-                self._warn(f"input {record['path']} {_missing(facts)}")
+                self._warn(f"input {record['path']} {missing(facts)}")
         return facts
 
     def _put_metadata(self, record: dict[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -183,7 +209,7 @@ class Artifacts:
             unstable = digest is not None and digest.checksum is not None and not digest.stable
             if (unstable or now.signature != tracked.signature) and self._is_other(record, now, tracked.path):
                 record["changed_during_stage"] = True
-                if record["path"] not in self._roles["output"]:
+                if tracked.path not in self._roles["output"]:
                     self._warn(f"input {record['path']} changed while the stage ran")
         self._say_again("input", tracked, record)
 
@@ -220,8 +246,8 @@ class Artifacts:
         for tracked in list(self._roles["output"].values()):
             record, facts = self._settle_facts("output", tracked)
             if not facts.exists:
-                self._warn(f"output {record['path']} {_missing(facts)} at the end of the stage")
-            if self._algorithm != "off" and facts.kind in ("file", "directory"):
+                self._warn(f"output {record['path']} {missing(facts)} at the end of the stage")
+            if facts.kind in ("file", "directory") and self._hashes(tracked.path):
                 todo.append((tracked, record, facts))
             else:
                 self._say_again("output", tracked, record)
@@ -241,9 +267,8 @@ class Artifacts:
 
     def _say_again(self, role: str, tracked: _Tracked, record: dict[str, Any]) -> None:
         if record != tracked.record:
-            ordered = _ordered(record)
-            tracked.record = ordered
-            self._said(role, ordered)
+            tracked.record = ordered(record)
+            self._said(role, tracked.record)
 
     # --- what spans show
 
@@ -259,26 +284,3 @@ class Artifacts:
                 break
             shown.append(record)
         return len(records), total, shown
-
-
-def _as_text(kind: Any) -> str:
-    """`type=` of another kind than text: an enum's value, or compact JSON."""
-    value = jsonable(kind)
-    return redactor().text(value if isinstance(value, str) else encode(value).decode())
-
-
-@cache
-def _real(folder: str) -> str:
-    return os.path.realpath(folder) + "/"
-
-
-def _missing(facts: Facts) -> str:
-    if facts.kind == "symlink-dangling":
-        return f"is a link to {facts.link_target}, which does not exist"
-    return f"cannot be looked at ({facts.error})" if facts.error else "does not exist"
-
-
-def _ordered(record: dict[str, Any]) -> dict[str, Any]:
-    """Size and checksum stand right behind the path, as people read it."""
-    head: dict[str, Any] = {name: record[name] for name in ("type", "path", "size_bytes", "checksum") if name in record}
-    return {**head, **record}

@@ -30,8 +30,8 @@ class BareJob:
     def claim(self, name: str, key: str | None) -> tuple[str, str | None]:
         """The id and key of a stage that opens: the same name without a key is `.2`, `.3`, … in one run."""
         tried, n = key, 2
-        while (ident := stage_id(name, tried)) in self._opened and key is None:
-            tried, n = str(n), n + 1
+        while (ident := stage_id(name, tried)) in self._opened:
+            tried, n = str(n) if key is None else f"{key}.{n}", n + 1
         self._opened.add(ident)
         return ident, tried
 

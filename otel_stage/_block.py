@@ -65,7 +65,7 @@ class StageBlock:
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         from otel_stage._decorate import decorate
 
-        return decorate(fn, self._name, self._number, self._key, self._ignore)
+        return decorate(fn, self._name, self._number, self._key, self._ignore, self._within)
 
 
 @overload

@@ -27,6 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Role = Literal["input", "output", "intermediate"]
 _DEEPEST = 8
+_MOST_ITEMS = 100_000
 
 
 class Input:
@@ -56,7 +57,8 @@ class _Plan:
 
 
 def decorate(
-    fn: Callable[P, R], name: str | None, number: int | None, key: Any, ignore: Collection[str]
+    fn: Callable[P, R], name: str | None, number: int | None, key: Any, ignore: Collection[str],
+    within: Any = None,
 ) -> Callable[P, R]:
     """Make every call of `fn` a stage; the signature stays what it was.
 
@@ -78,7 +80,7 @@ def decorate(
         if not code:
             code.append(code_identity(fn))
         bound = _bind(plan, args, kwargs)
-        return StageBlock(title, number, _key_of(key, bound), (), None, code[0]), bound
+        return StageBlock(title, number, _key_of(key, bound), (), within, code[0]), bound
 
     if inspect.iscoroutinefunction(fn):
 
@@ -217,10 +219,10 @@ def _say_arguments(st: Stage, plan: _Plan, bound: Mapping[str, Any] | None) -> N
                 continue
             role = plan.marks.get(name)
             strings = name in plan.paths or role is not None
-            found = list(_paths_in(value, strings=strings))
-            for path in found:
+            found = _Found(value, strings=strings)
+            for path in found.paths:
                 _say_path(st, name, role, path)
-            if not found or not _only_paths(value, strings=strings):
+            if found.others or not found.paths:
                 config[name] = jsonable(value)
         if config:
             st.set_config(config)
@@ -244,7 +246,7 @@ def _say_path(st: Stage, name: str, role: Role | None, path: Any) -> None:
 
 def _say_result(st: Stage, plan: _Plan, result: Any) -> None:
     try:
-        for path in _paths_in(result, strings=plan.returns_path):
+        for path in _Found(result, strings=plan.returns_path).paths:
             # What the function itself has tracked has a type and metadata that a bare path lacks.
             if not st._artifacts.knows("output", path):
                 st.track_output(path)
@@ -252,24 +254,39 @@ def _say_result(st: Stage, plan: _Plan, result: Any) -> None:
         st._trouble("the result", err)
 
 
-def _paths_in(value: Any, *, strings: bool, depth: int = 0) -> Iterator[Any]:
-    if isinstance(value, os.PathLike):
-        yield value
-    elif isinstance(value, str):
-        if strings and value:
-            yield value
-    elif depth < _DEEPEST:
-        for part in _parts(value):
-            yield from _paths_in(part, strings=strings, depth=depth + 1)
+class _Found:
+    """Paths in a value, and whether there is anything else; looked through once, and not without end."""
 
+    def __init__(self, value: Any, *, strings: bool) -> None:
+        self.paths: list[Any] = []
+        self.others = False
+        self._strings = strings
+        self._left = _MOST_ITEMS
+        self._seen: set[int] = set()
+        self._look(value, 0)
 
-def _only_paths(value: Any, *, strings: bool, depth: int = 0) -> bool:
-    if isinstance(value, os.PathLike):
-        return True
-    if isinstance(value, str):
-        return strings
-    parts = list(_parts(value))
-    return bool(parts) and depth < _DEEPEST and all(_only_paths(p, strings=strings, depth=depth + 1) for p in parts)
+    def _look(self, value: Any, depth: int) -> None:
+        self._left -= 1
+        if isinstance(value, os.PathLike):
+            self.paths.append(value)
+        elif isinstance(value, str):
+            if self._strings and value:
+                self.paths.append(value)
+            else:
+                self.others = True
+        elif depth >= _DEEPEST or id(value) in self._seen:
+            self.others = True
+        else:
+            empty = True
+            for part in _parts(value):
+                if empty:
+                    empty = False
+                    self._seen.add(id(value))
+                if self._left <= 0:
+                    self.others = True
+                    return
+                self._look(part, depth + 1)
+            self.others = self.others or empty
 
 
 def _parts(value: Any) -> Iterator[Any]:

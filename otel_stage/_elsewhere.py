@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import NonRecordingSpan, get_current_span
@@ -73,11 +74,14 @@ class Wrapped(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in its context."""
+        if inspect.iscoroutinefunction(self._fn):
+            return cast("R", self._later(*args, **kwargs))
         token = attach(self._context)
         remote = self._stage
         if remote is not None and remote._run.job is not None:
-            settings = remote._run.settings
-            listening.start(remote._run.telemetry, sole_context, console=settings.console != "off", level="")
+            run = remote._run
+            level = run.settings.library_level
+            listening.start(run.telemetry, sole_context, console=run.prints, level=level)
         try:
             return self._fn(*args, **kwargs)
         finally:
@@ -88,6 +92,13 @@ class Wrapped(Generic[P, R]):
                 except Exception as err:
                     remote._trouble("an artifact", err)
                 listening.stop()
+            detach_quietly(token)
+
+    async def _later(self, *args: Any, **kwargs: Any) -> Any:
+        token = attach(self._context)
+        try:
+            return await cast("Any", self._fn)(*args, **kwargs)
+        finally:
             detach_quietly(token)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:

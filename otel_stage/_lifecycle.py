@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from otel_stage._stage import Stage
 
 _log = logging.getLogger("otel_stage")
-_FACTS_SECONDS = 0.2
 
 
 def open_stage(stage: Stage) -> None:
@@ -87,7 +86,7 @@ def open_stage(stage: Stage) -> None:
     stage._say_at(claim.time_ns, EVENT_START, fields)
     open_stages.append(stage)
     level = run.settings.library_level
-    listening.start(run.telemetry, sole_context, console=run.settings.console != "off", level=level)
+    listening.start(run.telemetry, sole_context, console=run.prints, level=level)
     run.keep_house()
     if run.settings.resources:
         from otel_stage._resources import start_meter
@@ -151,12 +150,13 @@ def _tried(stage: Stage, what: str, do: Callable[[], object]) -> None:
 
 
 def _say_end(stage: Stage, ending: Ending, resources: dict[str, Any]) -> None:
-    environment = slow_facts(_FACTS_SECONDS) if stage._run.settings.facts else {}
+    seconds = time.perf_counter() - stage._began
+    environment = slow_facts() if stage._run.settings.facts else {}
     ns = now_ns()
     fields: dict[str, Any] = {
         "id": stage._ident,
         "status": ending.status,
-        "duration_seconds": round(time.perf_counter() - stage._began, 6),
+        "duration_seconds": round(seconds, 6),
         "resources": resources,
         "environment": environment,
         "otel": {"end_time_unix_nano": str(ns)},
@@ -167,8 +167,10 @@ def _say_end(stage: Stage, ending: Ending, resources: dict[str, Any]) -> None:
     mark_span(stage._span, ending)
     stage._say_at(ns, EVENT_END, fields)
     stage._span.end(ns)
-    if stage._run.joined and not open_stages:
-        stage._run.refresh()
+    run = stage._run
+    if run.closed or os.getpid() != run.pid or (run.joined and not [s for s in open_stages if s is not stage]):
+        # Nobody's background thread will write it down any more.
+        run.refresh()
 
 
 def _start_capture(stage: Stage) -> None:

@@ -9,6 +9,7 @@ silent. The wrapper changes none of that.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -31,14 +32,27 @@ _time_ns = time.time_ns
 _WARNING = severity(30, "WARNING")
 
 
+class _Here(threading.local):
+    """Whether a hook of ours further out in the chain has heard this one already."""
+
+    heard = False
+
+
+_here = _Here()
+
+
 class Listening:
-    """Hears every logger and the warnings module while somebody is open."""
+    """Hears every logger and the warnings module while somebody is open.
+
+    Each time it begins it puts a fresh hook around what it finds, and takes it away at the end if it is still
+    outermost. Somebody else may have wrapped it meanwhile: then it stays and passes everything on, to what
+    *it* was put around, so that no chain can become a circle.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
-        self._call: Callable[[logging.Logger, logging.LogRecord], None] | None = None
-        self._show: Any = None
+        self._hooks: tuple[Any, Any, Any, Any] | None = None
         self._root_level: int | None = None
         self.telemetry: Telemetry | None = None
         self.fallback: Callable[[], Context | None] = lambda: None
@@ -60,15 +74,14 @@ class Listening:
             if level and self._root_level is None:
                 self._root_level = _root.level
                 _root.setLevel(level)
-            if self._users > 1:
-                return
-            self._call = logging.Logger.callHandlers
-            logging.Logger.callHandlers = _call_handlers  # type: ignore[method-assign,assignment]  # see the module's docstring
-            self._show = warnings.showwarning
-            warnings.showwarning = _show_warning
+            if self._users == 1:
+                call, show = logging.Logger.callHandlers, warnings.showwarning
+                self._hooks = (call, _call_hook(call), show, _show_hook(show))
+                logging.Logger.callHandlers = self._hooks[1]  # type: ignore[method-assign]  # see the module's docstring
+                warnings.showwarning = self._hooks[3]
 
     def stop(self) -> None:
-        """One user less; the last one puts everything back."""
+        """One user less; the last one puts back what was there."""
         with self._lock:
             self._users -= 1
             if self._users > 0:
@@ -78,11 +91,16 @@ class Listening:
             if self._root_level is not None:
                 _root.setLevel(self._root_level)
                 self._root_level = None
-            # Somebody may have wrapped us meanwhile: then we stay, and pass everything on.
-            if logging.Logger.callHandlers is _call_handlers and self._call is not None:
-                logging.Logger.callHandlers = self._call  # type: ignore[method-assign,assignment]  # as it was
-            if warnings.showwarning is _show_warning:
-                warnings.showwarning = self._show
+            if self._hooks is not None:
+                call, our_call, show, our_show = self._hooks
+                if logging.Logger.callHandlers is our_call:
+                    logging.Logger.callHandlers = call  # type: ignore[method-assign]  # as it was
+                if warnings.showwarning is our_show:
+                    warnings.showwarning = show
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
     @property
     def active(self) -> bool:
@@ -91,18 +109,68 @@ class Listening:
 
 
 listening = Listening()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=listening.after_fork)
 
 
-def _call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
-    original = listening._call
-    shown = False
-    if listening._users and not record.name.startswith("opentelemetry"):
+def _call_hook(original: Callable[[logging.Logger, logging.LogRecord], None]) -> Any:
+    """`Logger.callHandlers` that tells OTel first."""
+
+    def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if _here.heard or not listening._users or record.name.startswith("opentelemetry"):
+            original(logger, record)
+            return
+        shown = False
         try:
             shown = _forward(logger, record)
         except Exception as err:
             _complain(err)
-    if original is not None and not (shown and _last_resort(logger)):
-        original(logger, record)
+        if shown and _last_resort(logger):
+            return
+        _here.heard = True
+        try:
+            original(logger, record)
+        finally:
+            _here.heard = False
+
+    return call_handlers
+
+
+def _show_hook(original: Callable[..., None]) -> Any:
+    """`warnings.showwarning` that tells OTel first."""
+
+    def show_warning(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        # With logging.captureWarnings the record comes through logging, once.
+        captured = getattr(logging, "_warnings_showwarning", None) is not None
+        if _here.heard or captured or file is not None or not listening._users:
+            original(message, category, filename, lineno, file, line)
+            return
+        try:
+            _record_warning(f"{filename}:{lineno}: {category.__name__}: {message}")
+        except Exception as err:
+            _complain(err)
+        _here.heard = True
+        try:
+            original(message, category, filename, lineno, file, line)
+        finally:
+            _here.heard = False
+
+    return show_warning
+
+
+def _record_warning(text: str) -> None:
+    context: Context | None = get_current()
+    if context is None or PLACE_KEY not in context:
+        context = listening.fallback()
+    if context is not None and listening.telemetry is not None:
+        otel = listening.telemetry.logger("py.warnings")
+        record = StageLogRecord(_time_ns(), context, _WARNING, text)
+        # The warnings module prints it on the console itself.
+        record.quiet = True
+        otel.emit(StageReadWriteRecord(record, otel))
 
 
 def _forward(logger: logging.Logger, record: logging.LogRecord) -> bool:
@@ -160,33 +228,6 @@ def _last_resort(logger: logging.Logger) -> bool:
             return True
         current = current.parent
     return True
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
-) -> None:
-    # With logging.captureWarnings the record comes through logging, once.
-    captured = getattr(logging, "_warnings_showwarning", None) is not None
-    if file is None and not captured and listening._users and listening.telemetry is not None:
-        try:
-            context: Context | None = get_current()
-            if context is None or PLACE_KEY not in context:
-                context = listening.fallback()
-            if context is not None:
-                text = f"{filename}:{lineno}: {category.__name__}: {message}"
-                otel = listening.telemetry.logger("py.warnings")
-                record = StageLogRecord(_time_ns(), context, _WARNING, text)
-                # The warnings module prints it on the console itself.
-                record.quiet = True
-                otel.emit(StageReadWriteRecord(record, otel))
-        except Exception as err:
-            _complain(err)
-    listening._show(message, category, filename, lineno, file, line)
 
 
 def _complain(err: Exception) -> None:

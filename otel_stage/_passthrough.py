@@ -28,7 +28,7 @@ _BLOCK = 65_536
 _DEBUG = severity(10, "DEBUG")
 _TIMED_OUT = 124
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126
-_GRACE_SECONDS = 0.5
+_POLL_SECONDS = 0.2
 _TERM_SECONDS = 3
 _FORWARDED = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -93,8 +93,12 @@ def _run(st: Stage, argv: list[str], timeout: float | None) -> int:
         for stream in streams:
             stream.start()
         timed_out = _wait(process, timeout, forwarding)
-    for stream in streams:
-        stream.join(_GRACE_SECONDS)
+        # Until the streams end, as a shell's pipe waits: a grandchild may write on.
+        for stream in streams:
+            while stream.is_alive():
+                stream.join(_POLL_SECONDS)
+                if forwarding.got or timed_out:
+                    break
     st.log.debug("%s %s", program, _how(process.returncode))
     if forwarding.got and process.returncode in (-forwarding.got, 128 + forwarding.got):
         raise Interrupted(signal.Signals(forwarding.got).name)

@@ -35,7 +35,6 @@ from otel_stage.semconv import (
 )
 
 _log = logging.getLogger("otel_stage")
-_FACTS_SECONDS = 1.0
 
 
 class Pipeline:
@@ -119,6 +118,8 @@ class Pipeline:
             given = {**(mapping or {}), **values}
             config = {(name := jsonable(text_of(k))): mask.value(name, jsonable(v)) for k, v in given.items()}
             run.say(JOB_CONFIG, now_ns(), {"config": config})
+            if not run.housekept:
+                run.refresh()
         except Exception as err:
             self._trouble("configuration", err)
 
@@ -143,8 +144,7 @@ class Pipeline:
         run = self._opened()
         set_standing(run)
         if run.job is not None and not listening.active:
-            console = run.settings.console != "off"
-            listening.start(run.telemetry, sole_context, console=console, level=run.settings.library_level)
+            listening.start(run.telemetry, sole_context, console=run.prints, level=run.settings.library_level)
 
     # --- the block
 
@@ -191,7 +191,7 @@ class Pipeline:
         self._span.set_attributes(run_attributes(run, self._name))
         self._token = attach(run.enter(around, self._span))
         open_runs.append(run)
-        listening.start(tel, sole_context, console=settings.console != "off", level=settings.library_level)
+        listening.start(tel, sole_context, console=run.prints, level=settings.library_level)
         try:
             if not joined:
                 _run_events.begin(run, began)

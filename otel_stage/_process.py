@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from otel_stage._settings import _level
 from otel_stage.errors import ProcessError, ProcessTimeoutError, SettingError
 from otel_stage.manifest import jsonable
-from otel_stage.redact import redactor
+from otel_stage.redact import is_secret_key, redactor
 from otel_stage.semconv import (
     ERROR_TYPE,
     PROCESS_COMMAND_ARGS,
@@ -87,6 +87,9 @@ def run_program(
         "stderr": _checked(stderr_level, "stderr_level", settings.child_stderr_level),
     }
     args = [os.fsdecode(arg) for arg in argv]
+    for name, value in (env or {}).items():
+        if is_secret_key(name):
+            redactor().add_secret(value)
     call = _Call(stage, args, levels, capture)
     return call.run(check=check, timeout=timeout, cwd=cwd, env=env, given=input)
 

@@ -16,6 +16,7 @@ from opentelemetry.context import Context, get_current, set_value
 from opentelemetry.trace import Span, set_span_in_context
 
 from otel_stage._context import carrier, child_environment, context_from
+from otel_stage._forking import before_forks
 from otel_stage._logging import place_of
 from otel_stage._sdk import Telemetry, emit, severity, telemetry
 from otel_stage._settings import Settings, resolve
@@ -49,6 +50,14 @@ _standing: Run | None = None
 _standing_lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _standing_lock
+    _standing_lock = threading.Lock()
+
+
+before_forks(_renew_lock)
+
+
 class Run:
     """One run of a job: its directory, its telemetry, and the context that its stages open in.
 
@@ -66,6 +75,7 @@ class Run:
         self.path = path
         self.joined = joined
         self.closed = False
+        self.pid = os.getpid()
         self.run_id = job.run_id if job is not None else ""
         self.place = Place(job, owner_pid=os.getpid()) if job is not None else None
         if self.place is not None:
@@ -88,6 +98,11 @@ class Run:
 
             self._bare = BareJob(self, name, stages or [])
         return self._bare
+
+    @property
+    def prints(self) -> bool:
+        """Whether a console of ours shows INFO and above."""
+        return self.settings.console != "off" and "stage_files" in self.settings.exporters
 
     def enter(self, context: Context, span: Span | None = None) -> Context:
         """Make `context` (with `span` in it) the one that stages of this run open in."""
@@ -145,6 +160,11 @@ class Run:
             from otel_stage._resources import add_housekeeper
 
             add_housekeeper(self.refresh)
+
+    @property
+    def housekept(self) -> bool:
+        """Whether the background thread of this process keeps the job manifest up to date."""
+        return self._housekept == os.getpid()
 
     def leave_house(self) -> None:
         """No longer; the last writer has written it."""

@@ -7,12 +7,12 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from otel_stage._ending import Ending, mark_span, result_word
-from otel_stage._environment import quick_facts, slow_facts, start_slow_facts
+from otel_stage._environment import age_slow_facts, quick_facts, slow_facts, start_slow_facts
 from otel_stage._run import Run
 from otel_stage.manifest import now_ns, timestamp
 from otel_stage.semconv import CICD_PIPELINE_RESULT, JOB_END, JOB_ENVIRONMENT, JOB_START
 
-_FACTS_SECONDS = 1.0
+_FACTS_SECONDS = 0.5
 
 
 def begin(run: Run, began: int) -> None:
@@ -22,6 +22,7 @@ def begin(run: Run, began: int) -> None:
     start = {k: v for k, v in run.job.start.items() if k not in ("event", "time")}
     run.say(JOB_START, began, start)
     if run.settings.facts:
+        age_slow_facts()
         run.say(JOB_ENVIRONMENT, now_ns(), {"environment": quick_facts()})
 
 

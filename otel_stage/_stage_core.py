@@ -70,7 +70,9 @@ class StageCore:
         # Imported with the first stage: opening a pipeline should cost little more than the SDK.
         from otel_stage._artifacts import Artifacts
 
-        self._artifacts = Artifacts(run.path, run.settings.checksum, self._say_artifact, self._warn)
+        self._artifacts = Artifacts(
+            run.path, run.settings.checksum, self._say_artifact, self._warn, lambda: self._dir
+        )
         self._attributes: dict[str, Any] = {}
 
     # --- events
@@ -122,7 +124,14 @@ class StageCore:
     def _trouble(self, what: str, err: Exception) -> None:
         if self._run.settings.strict:
             raise err
-        _log.warning("stage %s: %s could not be recorded: %s: %s", self._ident, what, type(err).__name__, err)
+        text = f"{what} could not be recorded: {type(err).__name__}: {text_of(err)}"
+        _log.warning("stage %s: %s", self._ident, text)
+        try:
+            self._counts["warning"] += 1
+            said = {"message": redactor().text(plain_text(text)), "logged": True}
+            self._say(EVENT_WARNING, said, WARNING)
+        except Exception:  # the log line has said it
+            return
 
 
 def plain_text(value: object) -> str:

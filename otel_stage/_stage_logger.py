@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from opentelemetry.context import Context
@@ -16,6 +17,7 @@ from otel_stage._sdk._records import StageLogRecord, StageReadWriteRecord
 
 _root = logging.getLogger()
 _time_ns = time.time_ns
+_LOGGING_FILE = logging.info.__code__.co_filename
 _DEBUG, _INFO, _WARNING, _ERROR, _CRITICAL = (severity(n, "") for n in (10, 20, 30, 40, 50))
 
 
@@ -30,6 +32,7 @@ class StageLogger(logging.Logger):
         self.parent = _root
         self.manager = logging.Logger.manager
         self._otel = telemetry.logger(name)
+        self._telemetry = telemetry
         self._context = context
 
     def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
@@ -96,7 +99,7 @@ class StageLogger(logging.Logger):
             text = f"{text}\n{''.join(traceback.format_exception(*exc_info)).rstrip()}"
         if kwargs.get("stack_info"):
             text = f"{text}\n{''.join(traceback.format_stack(sys._getframe(2))).rstrip()}"
-        frame = sys._getframe(2)
+        frame = _caller(sys._getframe(2))
         emit(
             self._otel, _time_ns(), self._context, severity(level, logging.getLevelName(level)), text, None,
             None, (frame.f_code, frame.f_lineno),
@@ -110,6 +113,18 @@ class StageLogger(logging.Logger):
             for handler in [*self.handlers, *(_root.handlers if self.propagate else ())]:
                 if level >= handler.level and not is_otel(handler):
                     handler.handle(record)
+
+
+    def getChild(self, suffix: str) -> StageLogger:  # noqa: N802 - logging's name
+        """A logger of the same stage: `[stage.asr.decoder]`."""
+        return StageLogger(f"{self.name}.{suffix}", self._telemetry, self._context)
+
+
+def _caller(frame: FrameType) -> FrameType:
+    """The first frame outside the logging module: adapters and `exception()` go through it."""
+    while frame.f_code.co_filename == _LOGGING_FILE and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def formatted(msg: object, args: Any) -> str:

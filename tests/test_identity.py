@@ -68,8 +68,8 @@ def test_one_number_for_two_stages_names_the_owner(job: JobFiles) -> None:
             pass
         with pytest.raises(StageNumberError, match=f"'b'.*3.*'a'.*{re.escape(str(job.path))}"), stage("b", number=3):
             pytest.fail("the block must not run")
-        with stage("b", key="k"):
-            pass
+        with pytest.raises(RuntimeError), stage("b", key="k"):
+            raise RuntimeError
         with pytest.raises(StageNumberError, match="'b.k'.*7.*it has number 4"), stage("b", key="k", number=7):
             pytest.fail("the block must not run")
     assert job.folders == ["03_a", "04_b.k"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
 _FLAGS = (
@@ -23,6 +25,8 @@ _FLAGS = (
 _SMALL = 65_536
 # How many records pass between two looks at the threads.
 _LOOK_EVERY = 64
+_MOST_RETIRED = 32
+_REST_SECONDS = 1.0
 # Magic numbers of statfs(2): ext, xfs, btrfs, tmpfs, ramfs, overlayfs, f2fs, zfs.
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x858458F6, 0x794C7630, 0xF2F52010, 0x2FC12FC1}
 _OWN_THREADS = ("otel-stage", "OtelBatch", "OtelPeriodic")
@@ -53,6 +57,12 @@ class Appender:
         self._folder = folder
         self._left = 1
         self._torn: set[int] = set()
+        self._retired: deque[tuple[float, int]] = deque()
+
+    def finish(self) -> None:
+        """The run is over: close what is left."""
+        while self._retired:
+            os.close(self._retired.popleft()[1])
 
     def prepare(self) -> None:
         """Import what holding needs while no thread is in the way; beside one each file read costs 5 ms."""
@@ -91,9 +101,18 @@ class Appender:
         self._torn.discard(fd)
 
     def close(self, fd: int) -> None:
-        """Close a descriptor; its number will be another file's."""
+        """Close a descriptor, a moment later.
+
+        Another thread may be about to write to it, and its number will be another file's.
+        """
         self._torn.discard(fd)
-        os.close(fd)
+        now = time.monotonic()
+        self._retired.append((now, fd))
+        while self._retired and (len(self._retired) > _MOST_RETIRED or now - self._retired[0][0] > _REST_SECONDS):
+            try:
+                os.close(self._retired.popleft()[1])
+            except (OSError, IndexError):
+                continue
 
     def _look(self) -> None:
         self._left = _LOOK_EVERY

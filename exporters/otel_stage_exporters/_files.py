@@ -87,6 +87,7 @@ class JobFiles:
         fd, self.log_fd = self.log_fd, -1
         if fd >= 0:
             self.appender.close(fd)
+        self.appender.finish()
 
 
 class StageFiles:
@@ -167,17 +168,23 @@ class StageFiles:
         return encode(event).decode(), event
 
     def _counted(self) -> tuple[int, int]:
-        if self.log_fd < 0:
+        """Lines and bytes of stage.log; from here on no record goes there."""
+        fd, self.log_fd = self.log_fd, -1
+        if fd < 0:
             return 0, 0
-        size = os.fstat(self.log_fd).st_size
-        if size == self.log_size:
-            return self.log_lines, size
-        # Other processes wrote here too.
-        lines = 0
-        with open(f"{self.place.stage_dir}/stage.log", "rb") as f:
-            while block := f.read(1 << 20):
-                lines += block.count(b"\n")
+        size = os.fstat(fd).st_size
+        lines = self.log_lines if size == self.log_size else self._count_lines(size)
+        self.job_files.appender.close(fd)
         return lines, size
+
+    def _count_lines(self, size: int) -> int:
+        """Lines in the first `size` bytes: other processes and threads wrote there too."""
+        lines, left = 0, size
+        with open(f"{self.place.stage_dir}/stage.log", "rb") as f:
+            while left > 0 and (block := f.read(min(_BLOCK, left))):
+                lines += block.count(b"\n")
+                left -= len(block)
+        return lines
 
     def end(self, line: str, event: dict[str, Any], ns: int) -> None:
         """The stage ended: journal, manifest and the job's journal say how."""

@@ -94,14 +94,28 @@ class StageFilesLogProcessor(LogRecordProcessor):
             _log.warning("a record could not be written: %s: %s", type(err).__name__, err)
 
     def _masked(self, record: Any) -> str:
-        """The text of a record without secrets and lone surrogates, put in place for everybody behind."""
-        body = record.body if hasattr(record, "quiet") else _whole(record)
-        text = redactor().text(body)
-        if not text.isascii() and _SURROGATE.search(text):
-            # One of them fails a whole OTLP batch.
-            text = str(jsonable(text))
-        if text is not record.body:
-            record.body = text
+        """The text of a record for files; secrets are masked in place, for everybody behind."""
+        body = record.body
+        mask = redactor()
+        if isinstance(body, str):
+            text = mask.text(body)
+            if not text.isascii() and _SURROGATE.search(text):
+                # One of them fails a whole OTLP batch.
+                text = str(jsonable(text))
+            if text is not body:
+                record.body = text
+        else:
+            record.body = mask.value("", body)
+            text = plain(record.body)
+        if not hasattr(record, "quiet"):
+            # Not of our making: attributes may hold anything, a traceback among it.
+            attributes = record.attributes
+            for key, value in dict(attributes or {}).items():
+                clean = mask.value(key, value)
+                if clean is not value and clean != value:
+                    attributes[key] = clean
+            trace = (attributes or {}).get("exception.stacktrace")
+            text = f"{text}\n{str(trace).rstrip()}" if trace else text
         return text
 
     # --- text
@@ -186,6 +200,8 @@ class StageFilesLogProcessor(LogRecordProcessor):
             return
         files.write_event(body)
         event = msgspec.json.decode(body)
+        if event.get("logged"):
+            return
         job = files.job_files
         level = level_name(record.severity_text)
         text = event["message"]
@@ -238,13 +254,6 @@ class StageFilesLogProcessor(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002 - the SDK's signature
         """Nothing waits here."""
         return True
-
-
-def _whole(record: Any) -> str:
-    """The text of a record that is not of our making: its body, and the traceback that stands beside it."""
-    body = plain(record.body)
-    trace = (record.attributes or {}).get("exception.stacktrace")
-    return f"{body}\n{str(trace).rstrip()}" if trace else body
 
 
 def _escaped(body: str) -> tuple[str, int]:

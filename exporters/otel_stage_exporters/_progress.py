@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import threading
 import time
@@ -62,7 +62,7 @@ class Progress:
                 if self._stop.is_set():
                     return
                 try:
-                    stream.write(_CLEAR + self.line(time.monotonic(), shutil.get_terminal_size().columns - 1))
+                    stream.write(_CLEAR + self.line(time.monotonic(), _columns(stream) - 1))
                     stream.flush()
                 except (OSError, ValueError):
                     return
@@ -76,6 +76,13 @@ class Progress:
         self._frame = (self._frame + 1) % len(_FRAMES)
         text = " · ".join(f"{label} {now - began:.1f}s" for label, began in running)
         return f"{_FRAMES[self._frame]} {text}"[: max(width, 0)]
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 80
 
 
 def _terminal() -> TextIO | None:

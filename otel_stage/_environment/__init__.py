@@ -7,9 +7,10 @@ found out is absent. Nothing here imports OpenTelemetry, and importing this pack
 
 from otel_stage._environment._code import code_identity, script_identity
 from otel_stage._environment._quick import quick_facts
-from otel_stage._environment._slow import slow_facts, start_slow_facts
+from otel_stage._environment._slow import age_slow_facts, slow_facts, start_slow_facts
 
 __all__ = [
+    "age_slow_facts",
     "code_identity",
     "quick_facts",
     "script_identity",

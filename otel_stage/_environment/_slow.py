@@ -18,6 +18,7 @@ class _Search:
         self.facts: dict[str, Any] = {}
         self.done = done
         self.pid = os.getpid()
+        self.stale = False
 
     def run(self, directories: Iterable[str]) -> None:
         try:
@@ -62,6 +63,8 @@ def start_slow_facts(cwd: str | os.PathLike[str] | None = None) -> None:
         directory = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
         known = _searches.get(directory)
         # A thread does not survive a fork, but what it had found does.
+        if known is not None and known.stale and known.done.is_set():
+            known = None
         if known is not None and (known.pid == os.getpid() or known.done.is_set()):
             _latest = known
             return
@@ -75,6 +78,12 @@ def start_slow_facts(cwd: str | os.PathLike[str] | None = None) -> None:
             search.done.set()
     except Exception:
         pass  # the facts stay absent
+
+
+def age_slow_facts() -> None:
+    """A new run begins: what was found for an earlier one is asked for anew."""
+    for search in list(_searches.values()):
+        search.stale = True
 
 
 def _places(directory: str) -> list[str]:

@@ -151,7 +151,7 @@ def telemetry(settings: Settings, service: str = "") -> Telemetry:
     """The process's telemetry, started on first use.
 
     Args:
-        settings: Of the pipeline that is being opened; a later one adds exporters that it names.
+        settings: Of the pipeline that is being opened; a later one cannot add exporters.
         service: `service.name` where the environment gives none.
 
     Raises:

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from otel_stage._sdk._guard import CountingExporter, Counts, GuardedLogProcessor, GuardedSpanProcessor
 from otel_stage.errors import ExporterError
+from otel_stage.redact import redactor
 
 _log = logging.getLogger("otel_stage")
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -89,7 +90,8 @@ class Network:
     def __init__(self, *, own_tracers: bool, own_loggers: bool) -> None:
         self._spans = network_exporters("traces") if own_tracers else []
         self._logs = network_exporters("logs") if own_loggers else []
-        self.endpoint = (endpoint("traces") or endpoint("logs")) if self._spans or self._logs else None
+        where = (endpoint("traces") or endpoint("logs")) if self._spans or self._logs else None
+        self.endpoint = redactor().text(where) if where else None
         self.worker = Worker() if self._spans or self._logs else None
 
     def attach(self, tracers: Any, loggers: Any, counts: Counts) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from otel_stage.errors import JobBusyError, StageNumberError
 from otel_stage.jobdir._identity import stage_id, this_process
 from otel_stage.manifest import JobFold
-from otel_stage.semconv import RUNNING, SCHEMA_VERSION
+from otel_stage.semconv import CANCELLED, CRASHED, FAILED, RUNNING, SCHEMA_VERSION
 
 
 class Claim(NamedTuple):
@@ -118,7 +118,9 @@ class Identities:
                 self._next_key[base] = n
                 return ident, tried, 1
             alive = entry["status"] == RUNNING and is_alive(fold.opened_by[ident])
-            again = explicit or (bool(fold.start.get("open_ended")) and ident not in own)
+            # What failed may be tried again in its place; what succeeded in this run is not overwritten.
+            failed = entry["status"] in (FAILED, CANCELLED, CRASHED, RUNNING)
+            again = (explicit and failed) or (bool(fold.start.get("open_ended")) and ident not in own)
             if again and not alive:
                 return ident, tried, int(entry.get("attempt", 1)) + 1
             n += 1

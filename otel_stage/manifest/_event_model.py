@@ -48,6 +48,7 @@ class StageWarning(_Event, kw_only=True, tag="stage.warning"):
     """Something to know about."""
 
     message: str
+    logged: Annotated[bool, Meta(description="a logger has said it, it needs no line of its own")] = False
 
 
 class StageError(_Event, kw_only=True, tag="stage.error"):

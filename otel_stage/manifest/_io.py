@@ -93,10 +93,10 @@ def is_ours(data: bytes) -> bool:
 
 
 def parse_stage(data: bytes, *, where: str = "manifest.json") -> dict[str, Any]:
-    """A stage manifest, checked; unknown fields stay, those that the seed's kind lacks are filled in.
+    """A stage manifest, checked; unknown fields stay, those that the older kind lacks are filled in.
 
     Args:
-        data: JSON of this library (same major version) or of the seed's kind (no `schema_version`).
+        data: JSON of this library (same major version) or of the older kind (no `schema_version`).
         where: Name of the file, for errors.
 
     Raises:

@@ -15,7 +15,7 @@ def find_jobs(root: str | os.PathLike[str]) -> Iterator[Path]:
     """Every job directory at or below `root`, in order of their paths.
 
     A job directory has a folder `.otel-stage`, a job manifest of ours (`manifest.json` or `job.manifest.json`),
-    or stage folders of the seed's kind. What lies inside one is not looked at; links to directories are not
+    or stage folders of the older kind. What lies inside one is not looked at; links to directories are not
     followed; folders that cannot be read are passed over.
 
     Args:

@@ -42,7 +42,7 @@ class JobRecord(Struct, frozen=True):
 
     @property
     def run_id(self) -> str:
-        """The run's id; empty for a directory of the seed's kind."""
+        """The run's id; empty for a directory of the older kind."""
         return str(self.manifest["run_id"])
 
     @property

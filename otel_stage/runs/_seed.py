@@ -1,4 +1,4 @@
-"""Job directories of the seed's kind: stage folders with manifests, and nothing that says what the job did."""
+"""Job directories of the older kind: stage folders with manifests, and nothing that says what the job did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Job directories of the seed's kind, as its own `StageIO` left them."""
+"""Job directories of the older kind, as its own `StageIO` left them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from otel_stage.testing._specs import FileSpec, StageSpec, as_file
 def write_seed_job(
     path: str | os.PathLike[str], *, stages: Sequence[StageSpec | str], clock: StepClock | None = None
 ) -> Path:
-    """Write a job directory of the seed's kind: no `schema_version`, no checksums, no `.otel-stage`.
+    """Write a job directory of the older kind: no `schema_version`, no checksums, no `.otel-stage`.
 
     Args:
         path: Where.
