@@ -39,7 +39,7 @@ def one(code, env):
 
 
 def main():
-    rounds = 5 if "--quick" in sys.argv else 21
+    rounds = 5 if "--quick" in sys.argv else 31
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     env["JOB"] = tempfile.mkdtemp(prefix="bench-imports-")
     for code in JOBS.values():

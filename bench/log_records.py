@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import tempfile
 import threading
@@ -38,20 +39,36 @@ def looped(log, n, keyed=False):
     return run
 
 
-def threaded(job, count):
+def threaded(log, n, count):
+    job = looped(log, n)
+
     def run():
         threads = [threading.Thread(target=job) for _ in range(count)]
         for t in threads:
             t.start()
         for t in threads:
             t.join()
-        return count * 1
+        return n * count
 
-    def run_all():
-        run()
-        return job.n * count
+    return run
 
-    return run_all
+
+KILLED = """
+import os, signal, sys
+from otel_stage import pipeline, stage
+with pipeline("p", job_dir=sys.argv[1], console="off"), stage("s") as st:
+    for i in range(int(sys.argv[2])):
+        st.log.info("record %d", i)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(folder, n):
+    """How many records are in the files of a process that killed itself right after the last logging call."""
+    subprocess.run([sys.executable, "-c", KILLED, str(folder / "killed"), str(n)], check=False)
+    log = next((folder / "killed" / "logs").glob("99_pipeline_*.log")).read_text()
+    stage_log = (folder / "killed" / "01_s" / "stage.log").read_text()
+    print(f"after kill -9: {stage_log.count('record ')} of {n} in stage.log, {log.count('record ')} in the pipeline log")
 
 
 def main():
@@ -69,11 +86,8 @@ def main():
         report("message with key=value", interleaved(jobs, rounds), "stdlib, two FileHandlers", {"stage's logger": "≤ 0.8"})
 
         m = n // 4
-        jobs = {}
-        for name, log in (("stdlib, two FileHandlers", peer), ("stage's logger", st.log), ("any other logger", _wrapped(library))):
-            job = looped(log, m)
-            job.n = m
-            jobs[name] = threaded(job, 4)
+        loggers = {"stdlib, two FileHandlers": peer, "stage's logger": st.log, "any other logger": library}
+        jobs = {name: threaded(log, m, 4) for name, log in loggers.items()}
         report("4 threads", interleaved(jobs, rounds), "stdlib, two FileHandlers", {"stage's logger": "≤ 0.3", "any other logger": "≤ 0.5"})
 
         stop = threading.Event()
@@ -89,10 +103,7 @@ def main():
         report("beside one CPU-bound thread", interleaved(jobs, max(3, rounds // 3)), "stdlib, two FileHandlers", {"stage's logger": "≤ 0.1", "any other logger": "≤ 0.2"})
         stop.set()
         burner.join()
-
-
-def _wrapped(log):
-    return log
+    killed(folder, 2_000)
 
 
 if __name__ == "__main__":

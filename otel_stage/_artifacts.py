@@ -78,9 +78,11 @@ class Artifacts:
         plain = text[0] == "/" == os.sep and text[-1] != "/" and "//" not in text and "/." not in text
         absolute = text if plain else os.path.abspath(text)
         facts = look(absolute)
+        said = self.recorded(absolute)
+        masked = redactor().text(said)
         record: dict[str, Any] = {
             "type": self._kinds.get(kind) or self._kind(kind) if type(kind) is str else as_text(kind),
-            "path": self._said_path(absolute),
+            "path": said if masked is said else self._told_apart(masked, absolute),
         }
         pending = None
         if facts.kind == "file":
@@ -121,12 +123,8 @@ class Artifacts:
         """Whether a path is tracked in that role already."""
         return os.path.abspath(os.fsdecode(path)) in self._roles[role]
 
-    def _said_path(self, absolute: str) -> str:
-        """A path as manifests have it, secrets masked; two that differ only in a secret stay two."""
-        plain = self.recorded(absolute)
-        masked = redactor().text(plain)
-        if masked is plain:
-            return plain
+    def _told_apart(self, masked: str, absolute: str) -> str:
+        """A masked path; two that differ only in a secret stay two."""
         known = self._masked.setdefault(masked, [])
         if absolute not in known:
             known.append(absolute)

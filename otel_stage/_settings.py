@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from otel_stage.errors import SettingError
 
@@ -87,13 +87,16 @@ def _checksum(value: Any) -> str:
     return word
 
 
-class Row(NamedTuple):
+class Row:
     """One setting: its name, how its value is read, its default and what it does."""
 
-    name: str
-    parse: Callable[[Any], Any]
-    default: Any
-    doc: str
+    __slots__ = ("default", "doc", "name", "parse")
+
+    def __init__(self, name: str, parse: Callable[[Any], Any], default: Any, doc: str) -> None:
+        self.name = name
+        self.parse = parse
+        self.default = default
+        self.doc = doc
 
 
 ROWS: tuple[Row, ...] = (

@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import re
 import time
+from functools import cache
 from typing import Any
 
 from otel_stage.manifest import encode, jsonable
 
 INDENT = "    "
-# C0 but tab and newline, DEL and C1, line and paragraph separators, bidirectional overrides, lone surrogates.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
+
+
+@cache
+def _control() -> re.Pattern[str]:
+    # C0 but tab and newline, DEL and C1, line and paragraph separators, bidirectional overrides, lone surrogates.
+    return re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a lone surrogate is in it, which has no place in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def level_name(severity_text: str | None) -> str:
@@ -30,7 +44,7 @@ def escape(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n")
     text = text.rstrip("\n")
-    text = _CONTROL.sub(_shown, text)
+    text = _control().sub(_shown, text)
     return text.replace("\n", "\n" + INDENT) if "\n" in text else text
 
 

@@ -6,8 +6,7 @@ It stands first in the chain: it masks in place and completes `stage.end` before
 from __future__ import annotations
 
 import logging
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from opentelemetry.context import Context
@@ -30,25 +29,24 @@ from otel_stage.semconv import (
 )
 from otel_stage_exporters._files import JobFiles, StageFiles, end_line, start_line
 from otel_stage_exporters._job_lines import job_end_line, job_start_line
-from otel_stage_exporters._lines import escape, level_name, one_line, plain
+from otel_stage_exporters._lines import escape, has_surrogate, level_name, one_line, plain
 from otel_stage_exporters._otel import LogRecordProcessor, ReadWriteLogRecord
 
 _log = logging.getLogger("otel_stage")
 _INFO = 9
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_TAGS = 10_000
 _EVENTS = ("stage.", "job.")
 
 
-class Options(NamedTuple):
+class Options:
     """What the file exporter can be told; the settings of a run stand in for it."""
 
-    console: str = "plain"
-    utc: bool = False
-    milliseconds: bool = False
-    hold_gil: bool = True
-    fsync: bool = False
-    strict: bool = False
+    console = "plain"
+    utc = False
+    milliseconds = False
+    hold_gil = True
+    fsync = False
+    strict = False
 
 
 class StageFilesLogProcessor(LogRecordProcessor):
@@ -99,7 +97,7 @@ class StageFilesLogProcessor(LogRecordProcessor):
         mask = redactor()
         if isinstance(body, str):
             text = mask.text(body)
-            if not text.isascii() and _SURROGATE.search(text):
+            if not text.isascii() and has_surrogate(text):
                 # One of them fails a whole OTLP batch.
                 text = str(jsonable(text))
             if text is not body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from otel_stage.errors import JobBusyError, StageNumberError
 from otel_stage.jobdir._identity import stage_id, this_process
@@ -12,15 +12,18 @@ from otel_stage.manifest import JobFold
 from otel_stage.semconv import CANCELLED, CRASHED, FAILED, RUNNING, SCHEMA_VERSION
 
 
-class Claim(NamedTuple):
+class Claim:
     """What a stage got when it opened: who it is, and where it writes."""
 
-    ident: str
-    key: str | None
-    number: int
-    folder: str
-    attempt: int
-    time_ns: int
+    __slots__ = ("attempt", "folder", "ident", "key", "number", "time_ns")
+
+    def __init__(self, ident: str, key: str | None, number: int, folder: str, attempt: int, time_ns: int) -> None:
+        self.ident = ident
+        self.key = key
+        self.number = number
+        self.folder = folder
+        self.attempt = attempt
+        self.time_ns = time_ns
 
 
 def start_fields(
