@@ -14,7 +14,7 @@ from opentelemetry.trace import format_span_id, format_trace_id, get_current_spa
 
 from otel_stage import _spans
 from otel_stage._ending import Ending, ending_of, mark_span
-from otel_stage._environment import quick_facts, script_identity, slow_facts, start_slow_facts
+from otel_stage._environment import quick_facts, script_identity, start_slow_facts
 from otel_stage._logging import listening
 from otel_stage._run import Run, open_stages, sole_context
 from otel_stage._stage_core import BARE_KEY, ERROR
@@ -151,7 +151,7 @@ def _tried(stage: Stage, what: str, do: Callable[[], object]) -> None:
 
 def _say_end(stage: Stage, ending: Ending, resources: dict[str, Any]) -> None:
     seconds = time.perf_counter() - stage._began
-    environment = slow_facts() if stage._run.settings.facts else {}
+    environment = stage._run.facts() if stage._run.settings.facts else {}
     ns = now_ns()
     fields: dict[str, Any] = {
         "id": stage._ident,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("otel_stage")
 _INFO = severity(20, "INFO")
 _REFRESH_SECONDS = 0.4
+_PATIENCE_SECONDS = 0.2
 # The key of a run that is not recorded: its stages must find it all the same.
 BARE_RUN_KEY = "otel-stage.bare-run"
 
@@ -83,6 +84,7 @@ class Run:
         self.context = Context()
         self._complained = False
         self._housekept = 0
+        self._patience = _PATIENCE_SECONDS
         self._bare: BareJob | None = None
         self._telemetry_said: dict[str, Any] = {}
 
@@ -98,6 +100,15 @@ class Run:
 
             self._bare = BareJob(self, name, stages or [])
         return self._bare
+
+    def facts(self) -> dict[str, Any]:
+        """Git and packages, as far as known; the first stages that end wait for them, together a moment."""
+        from otel_stage._environment import slow_facts
+
+        began = time.perf_counter()
+        found = slow_facts(max(self._patience, 0.0))
+        self._patience -= time.perf_counter() - began
+        return found
 
     @property
     def prints(self) -> bool:
