@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import opentelemetry.context as otel_context
 from opentelemetry.context import Context, attach
 
-from otel_stage._lifecycle import end_stage, open_stage
 from otel_stage._logging import place_of
-from otel_stage._run import Run, find_run, open_stages
-from otel_stage._stage import Stage
-from otel_stage._stage_core import BARE_KEY
+from otel_stage._run import BARE_KEY, Run, find_run, open_stages
 from otel_stage.errors import StageError, StageNumberError
 from otel_stage.jobdir import check_key, check_name
+
+if TYPE_CHECKING:
+    from otel_stage._stage import Stage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +42,10 @@ class StageBlock:
         key = None if self._key is None else check_key(self._key)
         number = _check_number(self._number)
         run, parent = self._within or find_run()
+        # With the first stage: opening a pipeline should cost little more than importing the SDK.
+        from otel_stage._lifecycle import open_stage
+        from otel_stage._stage import Stage
+
         stage = Stage(run, parent, name, key, number, self._code)
         open_stage(stage)
         self._open.append((stage, attach(stage.context)))
@@ -50,6 +54,8 @@ class StageBlock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        from otel_stage._lifecycle import end_stage
+
         stage, token = self._pop()
         end_stage(stage, exc)
         detach_quietly(token)
@@ -113,12 +119,11 @@ def current_stage() -> Stage:
         StageError: No stage is open in this context.
     """
     context = otel_context.get_current()
-    bare = context.get(BARE_KEY)
-    if isinstance(bare, Stage):
-        return bare
+    bare: Any = context.get(BARE_KEY)
     place = place_of(context)
-    if place is not None and isinstance(place.stage, Stage):
-        return place.stage
+    found: Stage | None = bare if bare is not None or place is None else place.stage
+    if found is not None:
+        return found
     if len(open_stages) == 1:
         return open_stages[0]
     raise StageError(

@@ -38,7 +38,6 @@ def stage_handle(stage: Stage) -> dict[str, Any]:
         "number": stage.number,
         "folder": place.folder if place is not None else "",
         "attempt": stage._attempt,
-        "config": {},
     }
 
 
@@ -50,7 +49,6 @@ def stage_from_handle(handle: Mapping[str, Any]) -> Stage:
     if known is not None:
         return known
     stage = Stage(run, context_from(handle["carrier"]), handle["name"], handle["key"], handle["number"])
-    stage._owner = False
     if run.job is not None:
         settle(
             stage, Claim(handle["ident"], handle["key"], handle["number"], handle["folder"], handle["attempt"], 0)

@@ -16,8 +16,8 @@ from otel_stage import _spans
 from otel_stage._ending import Ending, ending_of, mark_span
 from otel_stage._environment import quick_facts, script_identity, start_slow_facts
 from otel_stage._logging import listening
-from otel_stage._run import Run, open_stages, sole_context
-from otel_stage._stage_core import BARE_KEY, ERROR
+from otel_stage._run import BARE_KEY, Run, open_stages, sole_context
+from otel_stage._stage_core import ERROR
 from otel_stage.jobdir import Claim, Place, this_process
 from otel_stage.manifest import now_ns
 from otel_stage.semconv import EVENT_END, EVENT_ERROR, EVENT_START, PLACE_KEY, SCHEMA_VERSION, STAGE_ID
@@ -107,7 +107,6 @@ def settle(stage: Stage, claim: Claim) -> None:
     stage._dir = f"{job.path}/{claim.folder}"
     stage._place = Place(
         job, ident=claim.ident, number=claim.number, folder=claim.folder, attempt=claim.attempt,
-        owner_pid=stage._pid,
     )  # fmt: skip
     stage._place.stage, stage._place.run, stage._place.options = stage, stage._run, stage._run.settings
     stage._attributes = {**stage._run.event_attributes(), STAGE_ID: claim.ident}

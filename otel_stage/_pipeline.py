@@ -6,9 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, get_current
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
@@ -33,6 +32,9 @@ from otel_stage.semconv import (
     ENV_RUN_ID,
     JOB_CONFIG,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _log = logging.getLogger("otel_stage")
 
@@ -67,6 +69,8 @@ class Pipeline:
     @property
     def dir(self) -> Path:
         """The job directory, which exists."""
+        from pathlib import Path
+
         run = self._opened()
         if run.job is None:
             return Path(run.bare().job_dir())

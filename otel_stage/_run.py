@@ -44,6 +44,8 @@ _REFRESH_SECONDS = 0.4
 _PATIENCE_SECONDS = 0.2
 # The key of a run that is not recorded: its stages must find it all the same.
 BARE_RUN_KEY = "otel-stage.bare-run"
+# The key of a stage that is not recorded: current_stage() must find it all the same.
+BARE_KEY = "otel-stage.bare"
 
 open_runs: list[Run] = []
 open_stages: list[Stage] = []
@@ -78,7 +80,7 @@ class Run:
         self.closed = False
         self.pid = os.getpid()
         self.run_id = job.run_id if job is not None else ""
-        self.place = Place(job, owner_pid=os.getpid()) if job is not None else None
+        self.place = Place(job) if job is not None else None
         if self.place is not None:
             self.place.run, self.place.options = self, settings
         self.context = Context()

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("otel_stage")
 INFO, WARNING, ERROR = severity(20, "INFO"), severity(30, "WARNING"), severity(40, "ERROR")
-# The key of a stage that is not recorded: current_stage() must find it all the same.
-BARE_KEY = "otel-stage.bare"
 
 
 class StageCore:
@@ -64,7 +62,6 @@ class StageCore:
         self._ended = False
         self._told_late = False
         self._exits = contextlib.ExitStack()
-        self._owner = True
         self.context: Context = parent
         self._otel = run.telemetry.logger(SCOPE_NAME) if run.job is not None else None
         # Imported with the first stage: opening a pipeline should cost little more than the SDK.

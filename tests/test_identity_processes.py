@@ -164,9 +164,8 @@ def test_stages_that_start_a_job_together_are_one_run(job: JobFiles, fresh: Path
     env = {"OTEL_STAGE_JOB_DIR": str(job.path)}
     started = [start_python(STAGE, f"s{n}", cwd=fresh, env=env) for n in range(4)]
     assert [process.wait(60) for process in started] == [0] * 4
-    for process in started:
-        process.communicate()
-    assert sorted(job.manifest["pipeline"]["completed_stages"]) == ["s0", "s1", "s2", "s3"]
+    said = [process.communicate()[1] for process in started]
+    assert sorted(job.manifest["pipeline"]["completed_stages"]) == ["s0", "s1", "s2", "s3"], (job.manifest, said)
     assert sorted(name[:2] for name in job.folders) == ["01", "02", "03", "04"]
     assert len({job.stage(f"s{n}")["run_id"] for n in range(4)}) == 1
     assert len(job.pipeline_logs) == 1

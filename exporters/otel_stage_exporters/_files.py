@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from otel_stage.errors import ManifestError
 from otel_stage.jobdir import Place
 from otel_stage.manifest import (
     StageFold,
@@ -191,7 +192,12 @@ class StageFiles:
         self.write_event(line)
         if self.job_files.fsync and self.journal_fd >= 0:
             os.fsync(self.journal_fd)
-        sealed = self._write_manifest(self._folded())
+        try:
+            sealed = self._write_manifest(self._folded())
+        except (OSError, ManifestError) as err:
+            # The job's journal must say that the stage ended, whatever became of its manifest.
+            sealed = ""
+            _log.warning("manifest.json of stage %s could not be made: %s", self.place.ident, err)
         fields = {
             "id": self.place.ident,
             "status": event["status"],

@@ -17,24 +17,22 @@ class Place:
         number: The stage's number; 0 for the job itself.
         folder: The stage's folder, relative to the job directory.
         attempt: Which attempt of the stage this is, from 1.
-        owner_pid: The process that opened it, and that alone may end it.
         options: The run's settings, for the file exporter; None: its own defaults.
         run: The front door's run.
         stage: The front door's stage, for `current_stage()`.
         files: The file exporter's open files.
     """
 
-    __slots__ = ("attempt", "files", "folder", "ident", "job", "number", "options", "owner_pid", "run", "stage")
+    __slots__ = ("attempt", "files", "folder", "ident", "job", "number", "options", "run", "stage")
 
     def __init__(
-        self, job: JobDir, *, ident: str = "", number: int = 0, folder: str = "", attempt: int = 1, owner_pid: int = 0
+        self, job: JobDir, *, ident: str = "", number: int = 0, folder: str = "", attempt: int = 1
     ) -> None:
         self.job = job
         self.ident = ident
         self.number = number
         self.folder = folder
         self.attempt = attempt
-        self.owner_pid = owner_pid
         self.options: Any = None
         self.run: Any = None
         self.stage: Any = None

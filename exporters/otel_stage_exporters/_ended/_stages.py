@@ -130,7 +130,6 @@ def write_stage(span: ReadableSpan, run: Run, lines: list[Line], lost: int, env:
         return None
     place = Place(
         run.job, ident=claim.ident, number=claim.number, folder=claim.folder, attempt=claim.attempt,
-        owner_pid=this_process()["pid"],
     )  # fmt: skip
     files = StageFiles(place, run.files)
     started = {
