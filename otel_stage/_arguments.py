@@ -1,8 +1,10 @@
-"""Arguments of `pipeline()`, checked before a file is touched."""
+"""Arguments of `pipeline()`, checked before a file is touched, and the name of a run that nobody named."""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Iterable
 
 from otel_stage.errors import PipelineError
@@ -48,3 +50,9 @@ def check_stages(stages: Iterable[str] | int | None) -> tuple[list[str], int | N
             raise PipelineError(f"stages= names {item!r} twice: give each id once (a second `bwa` is `bwa.2`)")
         names.append(str(item))
     return names, len(names)
+
+
+def script_name() -> str:
+    """The main script's name as a pipeline name."""
+    stem = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "job"

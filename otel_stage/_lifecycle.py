@@ -167,9 +167,11 @@ def _say_end(stage: Stage, ending: Ending, resources: dict[str, Any]) -> None:
     stage._say_at(ns, EVENT_END, fields)
     stage._span.end(ns)
     run = stage._run
-    if run.closed or os.getpid() != run.pid or (run.joined and not [s for s in open_stages if s is not stage]):
+    if run.closed:
         # Nobody's background thread will write it down any more.
         run.refresh()
+    elif os.getpid() != run.pid or (run.joined and all(other is stage for other in open_stages)):
+        run.refresh_if_due()
 
 
 def _start_capture(stage: Stage) -> None:

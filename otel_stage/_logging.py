@@ -33,9 +33,9 @@ _WARNING = severity(30, "WARNING")
 
 
 class _Here(threading.local):
-    """Whether a hook of ours further out in the chain has heard this one already."""
+    """The record or warning that a hook of ours further out in the chain has heard already."""
 
-    heard = False
+    heard: object = None
 
 
 _here = _Here()
@@ -117,7 +117,7 @@ def _call_hook(original: Callable[[logging.Logger, logging.LogRecord], None]) ->
     """`Logger.callHandlers` that tells OTel first."""
 
     def call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
-        if _here.heard or not listening._users or record.name.startswith("opentelemetry"):
+        if _here.heard is record or not listening._users or record.name.startswith("opentelemetry"):
             original(logger, record)
             return
         shown = False
@@ -127,11 +127,11 @@ def _call_hook(original: Callable[[logging.Logger, logging.LogRecord], None]) ->
             _complain(err)
         if shown and _last_resort(logger):
             return
-        _here.heard = True
+        before, _here.heard = _here.heard, record
         try:
             original(logger, record)
         finally:
-            _here.heard = False
+            _here.heard = before
 
     return call_handlers
 
@@ -145,18 +145,18 @@ def _show_hook(original: Callable[..., None]) -> Any:
     ) -> None:
         # With logging.captureWarnings the record comes through logging, once.
         captured = getattr(logging, "_warnings_showwarning", None) is not None
-        if _here.heard or captured or file is not None or not listening._users:
+        if _here.heard is message or captured or file is not None or not listening._users:
             original(message, category, filename, lineno, file, line)
             return
         try:
             _record_warning(f"{filename}:{lineno}: {category.__name__}: {message}")
         except Exception as err:
             _complain(err)
-        _here.heard = True
+        before, _here.heard = _here.heard, message
         try:
             original(message, category, filename, lineno, file, line)
         finally:
-            _here.heard = False
+            _here.heard = before
 
     return show_warning
 

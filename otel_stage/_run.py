@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context, get_current, set_value
 from opentelemetry.trace import Span, set_span_in_context
 
+from otel_stage._arguments import script_name
 from otel_stage._context import carrier, child_environment, context_from
 from otel_stage._forking import before_forks
 from otel_stage._logging import place_of
@@ -42,9 +41,8 @@ _log = logging.getLogger("otel_stage")
 _INFO = severity(20, "INFO")
 _REFRESH_SECONDS = 0.4
 _PATIENCE_SECONDS = 0.2
-# The key of a run that is not recorded: its stages must find it all the same.
+# The keys of a run and of a stage that are not recorded: user code must find them all the same.
 BARE_RUN_KEY = "otel-stage.bare-run"
-# The key of a stage that is not recorded: current_stage() must find it all the same.
 BARE_KEY = "otel-stage.bare"
 
 open_runs: list[Run] = []
@@ -87,6 +85,7 @@ class Run:
         self._complained = False
         self._housekept = 0
         self._patience = _PATIENCE_SECONDS
+        self._due = 0.0
         self._bare: BareJob | None = None
         self._telemetry_said: dict[str, Any] = {}
 
@@ -163,7 +162,14 @@ class Run:
                         "the job manifest of %s cannot be written: %s; the pipeline goes on", self.path, reason
                     )
         # A job of many thousand stages costs more to write down: never more than a twentieth of the time.
-        return max(_REFRESH_SECONDS, 20 * (time.perf_counter() - began))
+        rest = 20 * (time.perf_counter() - began)
+        self._due = time.perf_counter() + rest
+        return max(_REFRESH_SECONDS, rest)
+
+    def refresh_if_due(self) -> None:
+        """For each of many stages: within the same share of the time; thread and exit write the rest."""
+        if time.perf_counter() >= self._due:
+            self.refresh()
 
     def keep_house(self) -> None:
         """Have the job manifest kept up to date from now on, by the process's one background thread."""
@@ -181,7 +187,7 @@ class Run:
 
     def leave_house(self) -> None:
         """No longer; the last writer has written it."""
-        if self._housekept == os.getpid():
+        if self.housekept:
             self._housekept = 0
             from otel_stage._resources import remove_housekeeper
 
@@ -236,7 +242,7 @@ def _standing_run() -> Run:
         if run is not None and (named is None or os.path.abspath(named) == run.path or run.path == ""):
             return run
         settings = resolve()
-        name = _script_name()
+        name = script_name()
         tel = telemetry(settings, name)
         run = join(settings, tel, settings.job_dir or (fresh_job_dir(settings.root, name) if tel.enabled else ""), name)
         if run.job is not None:
@@ -292,9 +298,3 @@ def set_standing(run: Run) -> None:
     """Make `run` the one that stages of this process belong to where no context says otherwise."""
     global _standing
     _standing = run
-
-
-def _script_name() -> str:
-    """The main script's name as a pipeline name."""
-    stem = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "job"

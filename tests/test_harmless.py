@@ -198,3 +198,22 @@ def test_children_of_the_stages_logger_speak_too(job: JobFiles) -> None:
     text = (job.path / "01_s/stage.log").read_text()
     assert "[stage.s.decoder] [DEBUG] deep" in text
     assert "adapted" in text
+
+
+def test_what_a_handler_logs_itself_is_heard_too(job: JobFiles) -> None:
+    """A handler of the application that logs while it handles loses nothing of its own."""
+
+    class Telling(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name == "lib":
+                logging.getLogger("inner").warning("from within")
+
+    handler = Telling()
+    logging.getLogger("lib").addHandler(handler)
+    try:
+        with pipeline("p", job_dir=job.path), stage("s"):
+            logging.getLogger("lib").warning("outer")
+    finally:
+        logging.getLogger("lib").removeHandler(handler)
+    text = (job.path / "01_s/stage.log").read_text()
+    assert (text.count("outer"), text.count("from within")) == (1, 1)

@@ -116,9 +116,13 @@ class StageFiles:
 
     def write_log(self, line: str, lines: int = 1) -> None:
         """Append one record of so many lines, newline included, to stage.log."""
+        # Read once: a stage that ends meanwhile takes it away, and its descriptor rests a moment before it closes.
+        fd = self.log_fd
+        if fd < 0:
+            return
         data = line.encode("utf-8", "backslashreplace")
         try:
-            self.job_files.appender.write(self.log_fd, data)
+            self.job_files.appender.write(fd, data)
         except OSError as err:
             self.job_files.trouble(f"stage.log of stage {self.place.ident}", err)
             return

@@ -135,7 +135,7 @@ class StageFilesLogProcessor(LogRecordProcessor):
             own, common, told = self._tag(source, record)
         if job is files:
             common = own
-        elif files.log_fd >= 0:
+        else:
             files.write_log(f"{when}{own}{text}\n", lines)
         if told:
             line = f"{when}{common}{text}\n"
@@ -206,8 +206,7 @@ class StageFilesLogProcessor(LogRecordProcessor):
         if event.get("type"):
             text = f"{event['type']}: {text}"
         shown, lines = _escaped(f"{text}\n{event['traceback']}" if event.get("traceback") else text)
-        if files.log_fd >= 0:
-            files.write_log(f"{job.clock.at(record.timestamp)}{files.tag}[{level}] {shown}\n", lines)
+        files.write_log(f"{job.clock.at(record.timestamp)}{files.tag}[{level}] {shown}\n", lines)
         # The error that ends the stage has its ✗ line.
         if not event.get("ends"):
             job.say(level, escape(text), record.timestamp)
